@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * loop.h: the threads that take a session's requests from the kernel and serve them.
+ *
+ * The loop is our own and not libfuse's, because it must be able to stop without losing a
+ * request: a successor of this process will go on with the same session.
+ */
+#ifndef FS_LOOP_H
+#define FS_LOOP_H
+
+struct fuse_session;
+struct loop;
+
+/*
+ * Answer the session's first request, INIT, then start to serve the others: once this returns 0,
+ * the mount answers. The threads inherit the caller's signal mask; SIGUSR1 is ours to interrupt
+ * them. -EPROTO: the kernel's FUSE can't be spoken to. -ENODEV: unmounted already. -ENOMEM,
+ * -EAGAIN: no thread.
+ */
+int loop_start(struct fuse_session *session, struct loop **out);
+
+/* Becomes readable when the kernel has ended the session: it was unmounted or aborted. */
+int loop_ended_fd(const struct loop *loop);
+
+/* Finish what was taken, take no more, and free. NULL is allowed. */
+void loop_stop(struct loop *loop);
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "mount.h"
+
+#include <fuse_log.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+#include "loop.h"
+#include "mountpoint.h"
+#include "ops.h"
+#include "store/util.h"
+
+/* Bytes in one READ or WRITE, and in one read-ahead, at most: what the kernel's default limit of
+ * 256 pages allows. */
+#define TRANSFER_MAX (1u << 20)
+
+/* When we are told to end while the mount is in use: how long requests that are under way have to
+ * finish. */
+#define STOP_GRACE_MS 1000
+
+/* -------------------------------------------------------- words of libfuse -- */
+
+/* libfuse says on its log why it could not mount, and we say it in our one line. Mounting is
+ * done by one thread. */
+static char last_words[256];
+
+static __attribute__((format(printf, 2, 0))) void remember_words(enum fuse_log_level level,
+                                                                 const char *format, va_list args)
+{
+    (void)level;
+    int n = vsnprintf(last_words, sizeof(last_words), format, args);
+    size_t end = n < 0 ? 0 : strnlen(last_words, sizeof(last_words));
+    while (end > 0 && last_words[end - 1] == '\n')
+        last_words[--end] = '\0';
+}
+
+static __attribute__((format(printf, 2, 0))) void log_words(enum fuse_log_level level,
+                                                            const char *format, va_list args)
+{
+    char text[1024];
+    vsnprintf(text, sizeof(text), format, args);
+    text[strcspn(text, "\n")] = '\0';
+    log_line((int)level, "%s", text); /* its levels are those of syslog */
+}
+
+static __attribute__((format(printf, 2, 0))) void print_words(enum fuse_log_level level,
+                                                              const char *format, va_list args)
+{
+    (void)level;
+    vfprintf(stderr, format, args);
+}
+
+/* ------------------------------------------------------------- negotiation -- */
+
+/*
+ * What we want of the kernel. Everything is said explicitly, since libfuse's defaults change, and a
+ * successor of this process must come to the same result.
+ */
+static const struct {
+    uint64_t feature;
+    bool on;
+} features[] = {
+    {FUSE_CAP_ASYNC_READ, true},
+    {FUSE_CAP_ASYNC_DIO, true},
+    {FUSE_CAP_PARALLEL_DIROPS, true},
+    {FUSE_CAP_CACHE_SYMLINKS, true},
+    /* A listing is nearly always followed by a stat of what it named. */
+    {FUSE_CAP_READDIRPLUS, true},
+    {FUSE_CAP_READDIRPLUS_AUTO, false},
+    /* Without it, once OPEN is no longer asked, a truncation reaches nobody. */
+    {FUSE_CAP_ATOMIC_O_TRUNC, true},
+    /* Content never changes under its id, so the kernel shall not drop pages because of a time. */
+    {FUSE_CAP_AUTO_INVAL_DATA, false},
+    {FUSE_CAP_EXPLICIT_INVAL_DATA, true},
+    /* Ids are for ever, so file handles work, also over NFS and after a restart. */
+    {FUSE_CAP_EXPORT_SUPPORT, true},
+    /* The data would arrive after the rename that publishes it. */
+    {FUSE_CAP_WRITEBACK_CACHE, false},
+    /* With V2 we take the set-uid bits away ourselves, and the kernel asks for security.capability
+     * once per written file; without, before each write: 44 instead of 25 us for 4 KiB. */
+    {FUSE_CAP_HANDLE_KILLPRIV, false},
+    {FUSE_CAP_HANDLE_KILLPRIV_V2, true},
+    /* Slower in all that was measured, and a request in a pipe can't be looked at. */
+    {FUSE_CAP_SPLICE_READ, false},
+    {FUSE_CAP_SPLICE_WRITE, false},
+    {FUSE_CAP_SPLICE_MOVE, false},
+    /* Locks are the kernel's business, there is nobody else who could hold any. */
+    {FUSE_CAP_POSIX_LOCKS, false},
+    {FUSE_CAP_FLOCK_LOCKS, false},
+    {FUSE_CAP_POSIX_ACL, false},
+    {FUSE_CAP_DONT_MASK, false},
+    {FUSE_CAP_IOCTL_DIR, false},
+    {FUSE_CAP_NO_OPEN_SUPPORT, false},
+    {FUSE_CAP_NO_OPENDIR_SUPPORT, false},
+    {FUSE_CAP_PASSTHROUGH, false},
+#ifdef FUSE_CAP_OVER_IO_URING
+    {FUSE_CAP_OVER_IO_URING, false},
+#endif
+};
+
+void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
+{
+    const struct mount *mount = userdata;
+    for (size_t i = 0; i < array_length(features); i++) {
+        if (features[i].on)
+            (void)fuse_set_feature_flag(conn, features[i].feature); /* if there is such */
+        else
+            fuse_unset_feature_flag(conn, features[i].feature);
+    }
+    conn->max_write = TRANSFER_MAX;
+    conn->max_readahead = TRANSFER_MAX;
+    conn->max_read = mount->options->max_read;
+    conn->time_gran = 1;
+    /* No request waits for something that an interrupt could cut short. */
+    conn->no_interrupt = 1;
+}
+
+/* ----------------------------------------------------------- life of a mount -- */
+
+static int add_option(char **all, const char *name, const char *value)
+{
+    cleanup_free char *option = NULL;
+    if (asprintf(&option, "%s%s", name, value) < 0)
+        return -ENOMEM;
+    return fuse_opt_add_opt_escaped(all, option) < 0 ? -ENOMEM : 0;
+}
+
+/* The mount's options as one word for libfuse. */
+static int fuse_options(const struct mount_options *options, char **all)
+{
+    const char *source = options->fsname != NULL ? options->fsname : options->store_path;
+    char size[16];
+    snprintf(size, sizeof(size), "%u", options->max_read);
+    int r = add_option(all, "subtype=", MOUNTPOINT_SUBTYPE);
+    if (r == 0)
+        r = add_option(all, "fsname=", source);
+    if (r == 0)
+        r = add_option(all, "default_permissions", "");
+    if (r == 0 && options->read_only)
+        r = add_option(all, "ro", "");
+    if (r == 0 && options->debug)
+        r = add_option(all, "debug", "");
+    if (r == 0 && options->max_read > 0)
+        r = add_option(all, "max_read=", size);
+    if (r == 0 && options->fuse != NULL && fuse_opt_add_opt(all, options->fuse) < 0)
+        r = -ENOMEM;
+    return r;
+}
+
+static struct fuse_session *new_session(struct mount *mount)
+{
+    cleanup_free char *all = NULL;
+    if (fuse_options(mount->options, &all) < 0)
+        return NULL;
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    struct fuse_session *session = NULL;
+    if (fuse_opt_add_arg(&args, "lmdbfs") == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
+        fuse_opt_add_arg(&args, all) == 0)
+        session = fuse_session_new(&args, &ops, sizeof(ops), mount);
+    fuse_opt_free_args(&args);
+    return session;
+}
+
+struct mount *mount_new(const struct mount_options *options)
+{
+    struct mount *mount = calloc(1, sizeof(*mount));
+    if (mount == NULL)
+        return NULL;
+    mount->options = options;
+    stats_init(&mount->stats);
+    fuse_set_log_func(options->debug ? print_words : log_words);
+    mount->session = new_session(mount);
+    if (mount->session == NULL) {
+        mount_free(mount);
+        return NULL;
+    }
+    return mount;
+}
+
+int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX])
+{
+    const char *path = mount->options->mountpoint;
+    mount->store = store;
+    if (!mount->options->debug)
+        fuse_set_log_func(remember_words);
+    int r = fuse_session_mount(mount->session, path) < 0 ? -EIO : 0;
+    if (!mount->options->debug)
+        fuse_set_log_func(log_words);
+    if (r < 0) {
+        snprintf(why, STORE_WHY_MAX, "can't mount on %s: %s", path,
+                 last_words[0] != '\0' ? last_words : "fusermount3 refused, as said above");
+        return r;
+    }
+    mount->device = mountpoint_device(path);
+    r = loop_start(mount->session, &mount->loop);
+    if (r < 0) {
+        snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
+        (void)mountpoint_detach(path, mount->device);
+    }
+    return r;
+}
+
+int mount_ended_fd(const struct mount *mount)
+{
+    return loop_ended_fd(mount->loop);
+}
+
+/* True if the kernel has ended the session, or does so within the time. */
+static bool has_ended(const struct mount *mount, int milliseconds)
+{
+    struct pollfd ended = {.fd = loop_ended_fd(mount->loop), .events = POLLIN};
+    return poll(&ended, 1, milliseconds) > 0;
+}
+
+/*
+ * The mount is taken out of sight while we still answer: unmounting makes requests. If nobody
+ * uses it, that ends the session; else its last users see ENOTCONN once we are gone. We don't use
+ * fuse_session_unmount(): it closes the session first, and a second time unmounts whatever is
+ * mounted there by then, such as an automount.
+ */
+void mount_stop(struct mount *mount)
+{
+    if (mount->loop == NULL)
+        return;
+    if (!has_ended(mount, 0)) {
+        int r = mountpoint_detach(mount->options->mountpoint, mount->device);
+        if (r < 0)
+            log_line(LOG_ERR, "can't unmount %s: %s; it is dead from now on: umount -l %s",
+                     mount->options->mountpoint, strerror(-r), mount->options->mountpoint);
+        (void)has_ended(mount, STOP_GRACE_MS);
+    }
+    loop_stop(steal_pointer(&mount->loop));
+}
+
+void mount_free(struct mount *mount)
+{
+    if (mount == NULL)
+        return;
+    if (mount->session != NULL)
+        fuse_session_destroy(mount->session);
+    stats_destroy(&mount->stats);
+    free(mount);
+}
+
+void mount_attr_changed(struct mount *mount, uint64_t id)
+{
+    /* -ENOENT: the kernel doesn't know it. Whatever else: there is no kernel to tell any more. */
+    (void)fuse_lowlevel_notify_inval_inode(mount->session, id, -1, 0);
+}

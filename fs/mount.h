@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * mount.h: one mount of a store: its session with the kernel and all that belongs to this
+ * session. What belongs to the store is in store/, so that a process can have several mounts of
+ * one store.
+ *
+ *   mount_new()  ->  mount_start()  ->  mount_stop()  ->  mount_free()
+ */
+#ifndef FS_MOUNT_H
+#define FS_MOUNT_H
+
+#include <fuse_lowlevel.h>
+
+#include "metrics.h"
+#include "options.h"
+#include "stats.h"
+#include "store/store.h"
+
+struct loop;
+
+struct mount {
+    const struct mount_options *options; /* borrowed */
+    struct store *store;                 /* borrowed; set from mount_start() on */
+    struct fuse_session *session;
+    struct loop *loop;
+    struct metrics metrics;
+    struct stats stats;
+    dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
+};
+
+/* NULL: no memory. `options` must live as long as the mount. */
+struct mount *mount_new(const struct mount_options *options);
+
+/*
+ * Mount `store` and serve it from threads of its own; on success the mount answers. On failure
+ * nothing is mounted, and `why` holds one line that names the cause.
+ */
+int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX]);
+
+/* What the session is made with: called by libfuse with the mount, when the kernel says INIT. */
+void mount_negotiate(void *userdata, struct fuse_conn_info *conn);
+
+/* Becomes readable when somebody has unmounted it. */
+int mount_ended_fd(const struct mount *mount);
+
+/* Unmount if it still is mounted, serve to the end what was asked, and stop. Files that are
+ * open now can't be used any longer. Nothing to do for a mount that was not started. */
+void mount_stop(struct mount *mount);
+
+/* NULL is allowed. */
+void mount_free(struct mount *mount);
+
+/*
+ * The attributes of a record have changed without the kernel's doing: it shall ask again. Any
+ * thread may call, also one that serves a request: unlike the invalidation of data or of entries,
+ * that of attributes takes no lock that is held while a request is served, and waits for nothing.
+ */
+void mount_attr_changed(struct mount *mount, uint64_t id);
+
+#endif

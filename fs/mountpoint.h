@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * mountpoint.h: the directory to mount on: what is there now, and taking a mount away from it.
+ * Paths are absolute and without symbolic links, as in /proc/self/mountinfo, which is where all
+ * answers come from: asking a mount itself may hang.
+ */
+#ifndef FS_MOUNTPOINT_H
+#define FS_MOUNTPOINT_H
+
+#include <sys/types.h>
+
+#include "store/store.h"
+
+/* The type under which the kernel lists our mounts: "fuse." and the subtype. */
+#define MOUNTPOINT_SUBTYPE "lmdbfs"
+#define MOUNTPOINT_TYPE "fuse." MOUNTPOINT_SUBTYPE
+
+/* The absolute path of something to mount on, to be freed; NULL with errno set. Unlike realpath(3)
+ * it does not need an answer from what is mounted there. */
+char *mountpoint_resolve(const char *path);
+
+/*
+ * See to it that `path` is a directory to mount on. The mount of a daemon of ours that was killed
+ * is taken away, with a line in the log. `why` holds one line if it can't be done. -EBUSY: it is a
+ * mount of ours that lives.
+ */
+int mountpoint_prepare(const char *path, char why[STORE_WHY_MAX]);
+
+/* The device number of what is mounted on top of `path`, 0 if nothing is. */
+dev_t mountpoint_device(const char *path);
+
+/* Take the mount of `device` away from `path` at once, whoever still uses it. Nothing to do if it
+ * is not on top there any more. */
+int mountpoint_detach(const char *path, dev_t device);
+
+#endif

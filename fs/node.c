@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "node.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+bool node_is_reserved(uint64_t id)
+{
+    return id == STORE_CONTROL_ID || id == STORE_STATS_ID;
+}
+
+/* Owner and times are those of the root. */
+static int reserved_getattr(struct store *store, uint64_t id, struct store_attr *attr)
+{
+    struct store_attr root;
+    int r = store_getattr(store, STORE_ROOT_ID, &root);
+    if (r < 0)
+        return r;
+    *attr = (struct store_attr){
+        .id = id,
+        .mode = id == STORE_CONTROL_ID ? S_IFDIR | 0555 : S_IFREG | 0444,
+        .uid = root.uid,
+        .gid = root.gid,
+        .nlink = 1,
+        .atime = root.atime,
+        .mtime = root.mtime,
+        .ctime = root.ctime,
+        .btime = root.btime,
+        .parent = STORE_ROOT_ID,
+    };
+    attr->full_mode = attr->mode;
+    return 0;
+}
+
+int node_getattr(struct store *store, uint64_t id, struct store_attr *attr)
+{
+    return node_is_reserved(id) ? reserved_getattr(store, id, attr)
+                                : store_getattr(store, id, attr);
+}
+
+static int parent_of(struct store *store, uint64_t id, uint64_t *parent)
+{
+    struct store_attr attr;
+    if (id == STORE_ROOT_ID || id == STORE_STAGING_ID) {
+        *parent = id == STORE_ROOT_ID ? STORE_ROOT_ID : STORE_CONTROL_ID;
+        return 0;
+    }
+    int r = node_getattr(store, id, &attr);
+    if (r < 0)
+        return r;
+    *parent = attr.parent;
+    return S_ISDIR(attr.mode) ? 0 : -ENOTDIR;
+}
+
+static int control_lookup(struct store *store, const char *name, struct store_attr *attr)
+{
+    if (strcmp(name, STORE_STAGING_NAME) == 0)
+        return node_getattr(store, STORE_STAGING_ID, attr);
+    if (strcmp(name, STORE_STATS_NAME) == 0)
+        return node_getattr(store, STORE_STATS_ID, attr);
+    return -ENOENT;
+}
+
+int node_lookup(struct store *store, uint64_t parent, const char *name, struct store_attr *attr)
+{
+    if (strcmp(name, ".") == 0)
+        return node_getattr(store, parent, attr);
+    if (strcmp(name, "..") == 0) {
+        int r = parent_of(store, parent, &parent);
+        return r < 0 ? r : node_getattr(store, parent, attr);
+    }
+    if (parent == STORE_CONTROL_ID)
+        return control_lookup(store, name, attr);
+    if (parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0)
+        return node_getattr(store, STORE_CONTROL_ID, attr);
+    return store_lookup(store, parent, name, attr);
+}
+
+int node_name_changeable(uint64_t parent, const char *name)
+{
+    if (parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0)
+        return -EBUSY;
+    if (parent != STORE_CONTROL_ID)
+        return 0;
+    bool reserved = strcmp(name, STORE_STAGING_NAME) == 0 || strcmp(name, STORE_STATS_NAME) == 0;
+    return reserved ? -EBUSY : -EPERM;
+}
+
+int node_lease(struct store *store, uint64_t id)
+{
+    return id < STORE_FIRST_ID ? 0 : store_lease(store, id);
+}
+
+void node_lease_drop(struct store *store, uint64_t id, uint64_t count)
+{
+    if (id >= STORE_FIRST_ID)
+        store_lease_drop(store, id, count);
+}
+
+int node_lookup_leased(struct store *store, uint64_t parent, const char *name,
+                       struct store_attr *attr)
+{
+    int r = node_lookup(store, parent, name, attr);
+    if (r < 0 || attr->id < STORE_FIRST_ID)
+        return r;
+    uint64_t id = attr->id;
+    r = node_lease(store, id);
+    if (r < 0)
+        return r;
+    r = store_getattr(store, id, attr); /* still there? Then it stays. */
+    if (r < 0)
+        node_lease_drop(store, id, 1);
+    return r;
+}

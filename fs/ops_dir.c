@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ops.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "attr.h"
+#include "buffer.h"
+#include "node.h"
+#include "reply.h"
+#include "store/util.h"
+
+/*
+ * Cursors: where a listing goes on behind an entry. The store's own are above these; those of
+ * the reserved directory are all here.
+ */
+enum { BEHIND_DOT = 1, BEHIND_DOTDOT, BEHIND_STAGING, BEHIND_STATS };
+_Static_assert(BEHIND_STATS < STORE_CURSOR_MIN, "cursors must not overlap");
+
+struct listing {
+    fuse_req_t req;
+    struct mount *mount;
+    bool plus; /* with attributes: each entry counts as a lookup */
+    char *buffer;
+    size_t size, used;
+    uint64_t *leased; /* a lease for each entry of the answer */
+    size_t leased_count;
+    int error;
+};
+
+/* Room for an entry without attributes, that the kernel does not count as a lookup. */
+static bool add_plain(struct listing *listing, const char *name, const struct stat *st, off_t next)
+{
+    char *at = listing->buffer + listing->used;
+    size_t left = listing->size - listing->used;
+    /* In an answer with attributes, node id 0 says that these are not to be used. */
+    struct fuse_entry_param no_lookup = {.attr = *st};
+    size_t taken = listing->plus
+                       ? fuse_add_direntry_plus(listing->req, at, left, name, &no_lookup, next)
+                       : fuse_add_direntry(listing->req, at, left, name, st, next);
+    if (taken > left)
+        return false;
+    listing->used += taken;
+    return true;
+}
+
+/*
+ * An entry with its attributes, and a lease on its record. The record can't end before: the
+ * kernel lets nobody change a directory while it lists it.
+ */
+static bool add_leased(struct listing *listing, const char *name, const struct store_attr *attr,
+                       off_t next)
+{
+    char *at = listing->buffer + listing->used;
+    size_t left = listing->size - listing->used;
+    if (fuse_add_direntry_plus(listing->req, NULL, 0, name, NULL, 0) > left)
+        return false;
+    listing->error = node_lease(listing->mount->store, attr->id);
+    if (listing->error < 0)
+        return false;
+    struct fuse_entry_param entry = attr_to_entry(attr);
+    listing->used += fuse_add_direntry_plus(listing->req, at, left, name, &entry, next);
+    listing->leased[listing->leased_count++] = attr->id;
+    return true;
+}
+
+static bool add_entry(void *arg, const char *name, uint64_t id, mode_t type, off_t next,
+                      const struct store_attr *attr)
+{
+    struct listing *listing = arg;
+    if (listing->plus)
+        return add_leased(listing, name, attr, next);
+    return add_plain(listing, name, &(struct stat){.st_ino = id, .st_mode = type}, next);
+}
+
+/* An entry that has no place in the store. */
+static bool add_node(struct listing *listing, const char *name, uint64_t id, off_t next)
+{
+    struct store_attr attr;
+    listing->error = node_getattr(listing->mount->store, id, &attr);
+    return listing->error == 0 && add_entry(listing, name, id, attr.mode, next, &attr);
+}
+
+/* "." and "..". False: there is no room for more. */
+static bool add_dots(struct listing *listing, uint64_t id, off_t cursor)
+{
+    struct store_attr up;
+    listing->error = node_lookup(listing->mount->store, id, "..", &up);
+    if (listing->error < 0)
+        return false;
+    struct stat here = {.st_ino = id, .st_mode = S_IFDIR},
+                above = {.st_ino = up.id, .st_mode = S_IFDIR};
+    return (cursor >= BEHIND_DOT || add_plain(listing, ".", &here, BEHIND_DOT)) &&
+           add_plain(listing, "..", &above, BEHIND_DOTDOT);
+}
+
+static void list_control(struct listing *listing, off_t cursor)
+{
+    if (cursor < BEHIND_STAGING &&
+        !add_node(listing, STORE_STAGING_NAME, STORE_STAGING_ID, BEHIND_STAGING))
+        return;
+    if (cursor < BEHIND_STATS)
+        add_node(listing, STORE_STATS_NAME, STORE_STATS_ID, BEHIND_STATS);
+}
+
+static void list(struct listing *listing, uint64_t id, off_t cursor)
+{
+    if (cursor < BEHIND_DOTDOT && !add_dots(listing, id, cursor))
+        return;
+    if (id == STORE_CONTROL_ID) {
+        list_control(listing, cursor);
+        return;
+    }
+    int r = store_readdir(listing->mount->store, id, cursor <= BEHIND_DOTDOT ? 0 : cursor,
+                          listing->plus, add_entry, listing);
+    if (r < 0)
+        listing->error = r;
+}
+
+static void reply_listing(struct listing *listing, uint64_t id, off_t cursor)
+{
+    list(listing, id, cursor);
+    /* What comes before an error is worth reading; the error will come again. */
+    if (listing->error < 0 && listing->used == 0) {
+        reply_result(listing->req, listing->error);
+        return;
+    }
+    if (fuse_reply_buf(listing->req, listing->buffer, listing->used) == 0)
+        return;
+    for (size_t i = 0; i < listing->leased_count; i++)
+        node_lease_drop(listing->mount->store, listing->leased[i], 1);
+}
+
+void ops_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
+                 struct fuse_file_info *fi)
+{
+    struct mount *mount = request_begin(req, METRICS_readdir);
+    struct listing listing = {.req = req, .mount = mount, .size = size};
+    listing.buffer = buffer_get(size);
+    if (listing.buffer == NULL)
+        reply_result(req, -ENOMEM);
+    else
+        reply_listing(&listing, id, cursor);
+}
+
+void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
+                     struct fuse_file_info *fi)
+{
+    struct mount *mount = request_begin(req, METRICS_readdirplus);
+    struct listing listing = {.req = req, .mount = mount, .plus = true, .size = size};
+    size_t smallest = fuse_add_direntry_plus(req, NULL, 0, "", NULL, 0);
+    cleanup_free uint64_t *leased = reallocarray(NULL, size / smallest + 1, sizeof(*leased));
+    listing.leased = leased;
+    listing.buffer = buffer_get(size);
+    if (leased == NULL || listing.buffer == NULL)
+        reply_result(req, -ENOMEM);
+    else
+        reply_listing(&listing, id, cursor);
+}
+
+/* Every change of a directory comes through this mount's kernel, so its copy of a listing stays
+ * right from one opening to the next. */
+void ops_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+    request_begin(req, METRICS_opendir);
+    fi->cache_readdir = 1;
+    fi->keep_cache = 1;
+    fuse_reply_open(req, fi);
+}
+
+void ops_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+    request_begin(req, METRICS_releasedir);
+    reply_result(req, 0);
+}
+
+/* Every change of a directory is on disk when it returns. */
+void ops_fsyncdir(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *fi)
+{
+    request_begin(req, METRICS_fsyncdir);
+    reply_result(req, 0);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Moving names. A name that arrives in the published tree must never lead to something torn, so
+ * what it leads to is finished: a file that nobody writes any more is sealed; the bytes of one that
+ * is still being written are made durable by the store, and it is sealed when its writers let go.
+ */
+#include "ops.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "log.h"
+#include "node.h"
+#include "reply.h"
+
+static int seal(struct mount *mount, uint64_t id)
+{
+    int r = store_seal(mount->store, id);
+    /* The write bits are gone. Told before we answer, so that nobody sees them afterwards. */
+    if (r == 0)
+        mount_attr_changed(mount, id);
+    return r == -EBUSY ? 0 : r;
+}
+
+/* 1 if a file with these attributes has to be sealed when it gets a name in directory `to`. */
+static int needs_seal(struct mount *mount, const struct store_attr *attr, uint64_t to)
+{
+    if (!S_ISREG(attr->mode) || attr->sealed || attr->size == 0)
+        return 0;
+    int staged = store_in_staging(mount->store, to);
+    return staged < 0 ? staged : !staged;
+}
+
+static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t to)
+{
+    int from_staging = store_in_staging(mount->store, from);
+    if (from_staging != 1)
+        return from_staging;
+    int to_staging = store_in_staging(mount->store, to);
+    if (to_staging != 0)
+        return to_staging < 0 ? to_staging : 0;
+    return store_publish_tree(mount->store, id);
+}
+
+/*
+ * Finish what `name` in directory `from` leads to, before it is moved to directory `to`. A file in
+ * staging is sealed only afterwards: *later is its id, or 0. Else, if the move failed or we died in
+ * between, the program that fills it would find it sealed when it tries again; and its bytes are
+ * durable before it is moved.
+ */
+static int before_move(struct mount *mount, uint64_t from, const char *name, uint64_t to,
+                       uint64_t *later)
+{
+    struct store_attr attr;
+    *later = 0;
+    int r = store_lookup(mount->store, from, name, &attr);
+    if (r < 0)
+        return r;
+    if (S_ISDIR(attr.mode))
+        return finish_tree(mount, attr.id, from, to);
+    r = needs_seal(mount, &attr, to);
+    if (r == 1 && attr.held) {
+        *later = attr.id;
+        return 0;
+    }
+    return r == 1 ? seal(mount, attr.id) : r;
+}
+
+static void after_move(struct mount *mount, uint64_t later)
+{
+    int r = later == 0 ? 0 : seal(mount, later);
+    if (r < 0)
+        log_line(LOG_WARNING, "file %llu was published, but not sealed: %s; the next start will",
+                 (unsigned long long)later, strerror(-r));
+}
+
+static int do_link(struct mount *mount, uint64_t id, uint64_t parent, const char *name,
+                   struct store_attr *attr)
+{
+    if (node_is_reserved(id))
+        return -EPERM;
+    int r = node_name_changeable(parent, name);
+    if (r == 0)
+        r = store_getattr(mount->store, id, attr);
+    if (r == 0)
+        r = needs_seal(mount, attr, parent);
+    if (r == 1)
+        r = seal(mount, id);
+    return r < 0 ? r : store_link(mount->store, id, parent, name, attr);
+}
+
+void ops_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name)
+{
+    struct mount *mount = request_begin(req, METRICS_link);
+    struct store_attr attr;
+    int r = do_link(mount, id, parent, name, &attr);
+    if (r < 0)
+        reply_result(req, r);
+    else
+        reply_new_entry(req, mount, &attr);
+}
+
+static int do_rename(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
+                     const char *new_name, unsigned flags)
+{
+    /* A whiteout is a device node, and there are none here. */
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return -EINVAL;
+    unsigned store_flags = ((flags & RENAME_NOREPLACE) ? STORE_RENAME_NOREPLACE : 0) |
+                           ((flags & RENAME_EXCHANGE) ? STORE_RENAME_EXCHANGE : 0);
+    uint64_t later[2] = {0, 0};
+    int r = node_name_changeable(parent, name);
+    if (r == 0)
+        r = node_name_changeable(new_parent, new_name);
+    if (r == 0)
+        r = before_move(mount, parent, name, new_parent, &later[0]);
+    if (r == 0 && (flags & RENAME_EXCHANGE))
+        r = before_move(mount, new_parent, new_name, parent, &later[1]);
+    if (r == 0)
+        r = store_rename(mount->store, parent, name, new_parent, new_name, store_flags);
+    for (int i = 0; i < 2 && r == 0; i++)
+        after_move(mount, later[i]);
+    return r;
+}
+
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                const char *new_name, unsigned int flags)
+{
+    struct mount *mount = request_begin(req, METRICS_rename);
+    reply_result(req, do_rename(mount, parent, name, new_parent, new_name, flags));
+}

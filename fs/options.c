@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "options.h"
+
+#include <fuse_opt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/util.h"
+
+enum use {
+    PASS,   /* libfuse or the kernel wants it */
+    IGNORE, /* already so, or without a meaning here */
+    READ_ONLY,
+    READ_WRITE,
+    DEBUG,
+    MAX_READ,
+    FSNAME,
+};
+
+struct known {
+    const char *name;
+    bool has_value;
+    enum use use;
+};
+
+static const struct known known_options[] = {
+    {"ro", false, READ_ONLY},
+    {"rw", false, READ_WRITE},
+    {"allow_other", false, PASS},
+    {"allow_root", false, PASS},
+    {"fsname", true, FSNAME},
+    {"max_read", true, MAX_READ},
+    {"debug", false, DEBUG},
+    /* Always on: the kernel checks permissions, we do not. */
+    {"default_permissions", false, IGNORE},
+
+    {"suid", false, PASS},
+    {"nosuid", false, PASS},
+    {"dev", false, PASS},
+    {"nodev", false, PASS},
+    {"exec", false, PASS},
+    {"noexec", false, PASS},
+    {"symfollow", false, PASS},
+    {"nosymfollow", false, PASS},
+
+    /* Security labels for the whole mount (SELinux), see mount(8). */
+    {"context", true, PASS},
+    {"fscontext", true, PASS},
+    {"defcontext", true, PASS},
+    {"rootcontext", true, PASS},
+
+    /* Reading never changes a record's times, so these differ in nothing; the first two are at
+     * least shown in the mount table. */
+    {"noatime", false, PASS},
+    {"nodiratime", false, PASS},
+    {"atime", false, IGNORE},
+    {"diratime", false, IGNORE},
+    {"relatime", false, IGNORE},
+    {"norelatime", false, IGNORE},
+    {"strictatime", false, IGNORE},
+    {"nostrictatime", false, IGNORE},
+    {"lazytime", false, IGNORE},
+    {"nolazytime", false, IGNORE},
+
+    /* Every change of the tree is on disk when it returns. Handed on, `sync` would add an fsync
+     * to each write(2) to a file that isn't published yet. */
+    {"sync", false, IGNORE},
+    {"async", false, IGNORE},
+    {"dirsync", false, IGNORE},
+};
+
+static const struct known *find_known(const char *name)
+{
+    for (size_t i = 0; i < array_length(known_options); i++) {
+        if (strcmp(known_options[i].name, name) == 0)
+            return &known_options[i];
+    }
+    return NULL;
+}
+
+/* Cut the next option off *rest. NULL at the end. */
+static char *next_option(char **rest)
+{
+    char *option = *rest;
+    if (option == NULL)
+        return NULL;
+    bool quoted = false;
+    char *end = option;
+    for (; *end != '\0' && (quoted || *end != ','); end++)
+        quoted ^= *end == '"';
+    *rest = *end == ',' ? end + 1 : NULL;
+    *end = '\0';
+    return option;
+}
+
+/* Replace *text by a value, without the double quotes around it. */
+static int replace(char **text, const char *value)
+{
+    size_t length = strlen(value);
+    bool quoted = length >= 2 && value[0] == '"' && value[length - 1] == '"';
+    char *copy = quoted ? strndup(value + 1, length - 2) : strdup(value);
+    if (copy == NULL)
+        return -ENOMEM;
+    free(*text);
+    *text = copy;
+    return 0;
+}
+
+static int parse_size(const char *text, unsigned *value)
+{
+    char *end;
+    errno = 0;
+    unsigned long n = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || n > UINT_MAX)
+        return -EINVAL;
+    *value = (unsigned)n;
+    return 0;
+}
+
+/* `whole` is the option as given, `value` what stands behind its "=". */
+static int apply(struct mount_options *options, enum use use, const char *whole, const char *value)
+{
+    switch (use) {
+    case PASS:
+        return fuse_opt_add_opt_escaped(&options->fuse, whole) < 0 ? -ENOMEM : 0;
+    case IGNORE:
+        return 0;
+    case READ_ONLY:
+    case READ_WRITE:
+        options->read_only = use == READ_ONLY;
+        return 0;
+    case DEBUG:
+        options->debug = true;
+        return 0;
+    case MAX_READ:
+        return parse_size(value, &options->max_read);
+    case FSNAME:
+        return replace(&options->fsname, value);
+    }
+    return -EINVAL;
+}
+
+static int parse_one(struct mount_options *options, char *option, char why[STORE_WHY_MAX])
+{
+    cleanup_free char *name = strdup(option);
+    if (name == NULL)
+        return -ENOMEM;
+    char *value = strchr(name, '=');
+    if (value != NULL)
+        *value++ = '\0';
+    const struct known *known = find_known(name);
+    int r = -EINVAL;
+    if (known == NULL)
+        snprintf(why, STORE_WHY_MAX, "unknown mount option '%s'", option);
+    else if (known->has_value != (value != NULL))
+        snprintf(why, STORE_WHY_MAX, "mount option '%s' %s", option,
+                 known->has_value ? "needs a value" : "takes no value");
+    else if ((r = apply(options, known->use, option, value)) == -EINVAL)
+        snprintf(why, STORE_WHY_MAX, "mount option '%s' has a value that makes no sense", option);
+    return r;
+}
+
+int options_parse(struct mount_options *options, const char *text, char why[STORE_WHY_MAX])
+{
+    cleanup_free char *copy = strdup(text);
+    if (copy == NULL)
+        return -ENOMEM;
+    char *rest = copy;
+    char *option;
+    int r = 0;
+    while (r == 0 && (option = next_option(&rest)) != NULL) {
+        if (*option != '\0') /* a comma too many does no harm */
+            r = parse_one(options, option, why);
+    }
+    return r;
+}
+
+void options_print_help(void)
+{
+    printf(
+        "  ro                 nothing can be changed; the store is not written to\n"
+        "  allow_other        other users may use the mount (permissions are always checked)\n"
+        "  allow_root         root may use the mount of another user\n"
+        "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
+        "  max_read=BYTES     the most that one request may read\n"
+        "  auto_unmount       unmount when the daemon dies\n"
+        "  debug              the same as -d\n"
+        "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
+        "  context=, fscontext=, defcontext=, rootcontext=\n"
+        "                     as in mount(8); nosuid and nodev unless told otherwise\n"
+        "  rw, default_permissions, sync, async, dirsync, relatime and the like\n"
+        "                     accepted: it is so anyway\n");
+}
+
+void options_destroy(struct mount_options *options)
+{
+    free(options->store_path);
+    free(options->mountpoint);
+    free(options->fsname);
+    free(options->fuse);
+    *options = (struct mount_options){0};
+}

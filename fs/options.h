@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * options.h: the options of -o: which there are, and what each is good for.
+ */
+#ifndef FS_OPTIONS_H
+#define FS_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "store/store.h"
+
+struct mount_options {
+    char *store_path; /* absolute */
+    char *mountpoint; /* absolute, without symbolic links */
+    bool read_only;
+    bool debug;
+    unsigned max_read; /* bytes in one READ at most; 0 = as the kernel likes */
+    char *fsname;      /* what the mount table names as the source; NULL = store_path */
+    char *fuse;        /* what libfuse shall have, as it wants it; NULL = nothing */
+};
+
+/*
+ * Add the options in `text`, separated by commas (not by those between double quotes), to
+ * `options`. -EINVAL: `why` holds one line that names the one that is wrong. -ENOMEM.
+ */
+int options_parse(struct mount_options *options, const char *text, char why[STORE_WHY_MAX]);
+
+/* The options as lines for --help, to standard output. */
+void options_print_help(void);
+
+/* Free what `options` points to. */
+void options_destroy(struct mount_options *options);
+
+#endif

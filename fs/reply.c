@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "reply.h"
+
+#include <fcntl.h>
+
+#include "attr.h"
+#include "node.h"
+
+struct mount *request_begin(fuse_req_t req, enum metrics_op op)
+{
+    struct mount *mount = fuse_req_userdata(req);
+    metrics_add(&mount->metrics.requests[op], 1);
+    return mount;
+}
+
+struct store_owner request_owner(fuse_req_t req, mode_t mode)
+{
+    const struct fuse_ctx *caller = fuse_req_ctx(req);
+    return (struct store_owner){
+        .mode = mode & 07777,
+        .uid = caller->uid,
+        .gid = caller->gid,
+    };
+}
+
+bool request_writes(const struct fuse_file_info *fi)
+{
+    return (fi->flags & O_ACCMODE) != O_RDONLY;
+}
+
+void request_open_flags(struct fuse_file_info *fi)
+{
+    /* All changes of content are made by the same kernel that caches it. */
+    fi->keep_cache = 1;
+    fi->noflush = 1;
+}
+
+void reply_result(fuse_req_t req, int result)
+{
+    fuse_reply_err(req, -result);
+}
+
+void reply_attr(fuse_req_t req, const struct store_attr *attr)
+{
+    struct stat st = attr_to_stat(attr);
+    fuse_reply_attr(req, &st, attr_timeout(attr));
+}
+
+void reply_leased_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr)
+{
+    struct fuse_entry_param entry = attr_to_entry(attr);
+    if (fuse_reply_entry(req, &entry) < 0)
+        node_lease_drop(mount->store, attr->id, 1);
+}
+
+void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr)
+{
+    int r = node_lease(mount->store, attr->id);
+    if (r < 0)
+        reply_result(req, r);
+    else
+        reply_leased_entry(req, mount, attr);
+}
+
+void reply_no_entry(fuse_req_t req)
+{
+    fuse_reply_entry(req, &(struct fuse_entry_param){.entry_timeout = ATTR_FOREVER});
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reply.h: what the beginning and the end of every request have in common.
+ *
+ * An answer can fail to arrive, when the process that waited for it was killed meanwhile. Then the
+ * kernel has counted neither a lookup nor an open file, and we must not either.
+ */
+#ifndef FS_REPLY_H
+#define FS_REPLY_H
+
+#include <fuse_lowlevel.h>
+
+#include "mount.h"
+
+/* The mount that a request is for. Counts it. */
+struct mount *request_begin(fuse_req_t req, enum metrics_op op);
+
+/* Who a new record belongs to: who asks for it. */
+struct store_owner request_owner(fuse_req_t req, mode_t mode);
+
+/* True if the file was opened for writing, in OPEN and in RELEASE. */
+bool request_writes(const struct fuse_file_info *fi);
+
+/* What the kernel shall know about a file that it opens. */
+void request_open_flags(struct fuse_file_info *fi);
+
+/* 0 or a negative errno. */
+void reply_result(fuse_req_t req, int result);
+
+/* The attributes of a node. */
+void reply_attr(fuse_req_t req, const struct store_attr *attr);
+
+/* A record by its name, that the caller has a lease for; the lease goes with the answer. */
+void reply_leased_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr);
+
+/* The same for a record that has just been made: takes the lease itself. */
+void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr);
+
+/* There is no such name, and the kernel may remember that. */
+void reply_no_entry(fuse_req_t req);
+
+#endif

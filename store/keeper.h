@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * keeper.h: the thread that keeps the store tidy behind its users' backs: seals files whose
+ * writers have gone, and removes orphans that nobody holds. Any thread may call.
+ */
+#ifndef STORE_KEEPER_H
+#define STORE_KEEPER_H
+
+#include "private.h"
+
+int keeper_start(struct store *store, struct keeper **out);
+/* Finishes what is queued. NULL is allowed. */
+void keeper_stop(struct keeper *keeper);
+
+/* Seal a file for which seal_begin() was done, then seal_end(). */
+void keeper_seal(struct keeper *keeper, uint64_t id);
+/* Remove an orphan, unless somebody holds it by then. */
+void keeper_reap(struct keeper *keeper, uint64_t id);
+
+#endif

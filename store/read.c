@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* read.c: everything that looks without changing: look-ups, attributes, listings, content. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "extent.h"
+#include "record.h"
+#include "staging.h"
+#include "tree.h"
+
+/* Spans that one read can touch: 1 MiB in extents of 128 KiB is 9; more come in turns. */
+#define SPANS_MAX 16
+
+/* ------------------------------------------------------------- attributes -- */
+
+static int get_attr(struct store *store, MDB_txn *txn, uint64_t id, struct store_attr *attr,
+                    bool *staged)
+{
+    struct layout_record record;
+    int r = record_get(store, txn, id, &record, NULL);
+    if (r < 0)
+        return r;
+    record_attr(store, id, &record, attr);
+    *staged = record.place == LAYOUT_STAGED;
+    return 0;
+}
+
+int store_getattr(struct store *store, uint64_t id, struct store_attr *attr)
+{
+    /* A staged file without bytes is empty, or was sealed since: then the record says so. */
+    bool staged = true;
+    for (int attempt = 0; attempt < 2 && staged; attempt++) {
+        cleanup_read struct env_read read = {0};
+        int r = env_read(store->env, &read);
+        if (r == 0)
+            r = get_attr(store, read.txn, id, attr, &staged);
+        env_read_done(&read);
+        if (r == 0 && staged) {
+            r = staging_attr(store, attr);
+            if (r == -ENOENT)
+                continue;
+            return r;
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int store_lookup(struct store *store, uint64_t parent, const char *name, struct store_attr *attr)
+{
+    struct entry entry;
+    bool staged = false;
+    {
+        cleanup_read struct env_read read = {0};
+        int r = env_read(store->env, &read);
+        if (r == 0)
+            r = tree_find(store, read.txn, parent, name, &entry);
+        if (r == 0)
+            r = get_attr(store, read.txn, entry.id, attr, &staged);
+        if (r < 0)
+            return r;
+    }
+    return staged ? store_getattr(store, entry.id, attr) : 0;
+}
+
+/* ------------------------------------------------------------ directories -- */
+
+struct listing {
+    struct store *store;
+    MDB_txn *txn;
+    bool with_attr;
+    store_entry_fn *each;
+    void *arg;
+    int result;
+};
+
+static int list_attr(const struct listing *listing, uint64_t id, struct store_attr *attr)
+{
+    bool staged;
+    int r = get_attr(listing->store, listing->txn, id, attr, &staged);
+    if (r < 0 || !staged)
+        return r;
+    r = staging_attr(listing->store, attr);
+    if (r != -ENOENT)
+        return r;
+    /* No bytes yet, or sealed since this listing began: the record as it is now knows. */
+    cleanup_read struct env_read now = {0};
+    r = env_read_nested(listing->store->env, &now);
+    return r < 0 ? r : get_attr(listing->store, now.txn, id, attr, &staged);
+}
+
+static bool list_one(void *arg, const char *name, const struct entry *entry, uint64_t next)
+{
+    struct listing *listing = arg;
+    struct store_attr attr;
+    if (listing->with_attr) {
+        listing->result = list_attr(listing, entry->id, &attr);
+        if (listing->result == -ENOENT) { /* gone since this listing began */
+            listing->result = 0;
+            return true;
+        }
+        if (listing->result < 0)
+            return false;
+    }
+    return listing->each(listing->arg, name, entry->id, entry->type, (off_t)next,
+                         listing->with_attr ? &attr : NULL);
+}
+
+int store_readdir(struct store *store, uint64_t id, off_t cursor, bool with_attr,
+                  store_entry_fn *each, void *arg)
+{
+    cleanup_read struct env_read read = {0};
+    struct layout_record record;
+    int r = env_read(store->env, &read);
+    if (r == 0)
+        r = record_get(store, read.txn, id, &record, NULL);
+    if (r < 0)
+        return r;
+    if (!S_ISDIR(record.mode))
+        return -ENOTDIR;
+    struct listing listing = {store, read.txn, with_attr, each, arg, 0};
+    r = entry_list(store, read.txn, id, (uint64_t)cursor, list_one, &listing);
+    return r < 0 ? r : listing.result;
+}
+
+/* ---------------------------------------------------------------- content -- */
+
+static ssize_t read_fully(int fd, void *buffer, size_t size, off_t offset)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+/* What a read found out inside its transaction, and does after it. */
+struct plan {
+    enum layout_place place;
+    size_t size; /* bytes to read; already copied if inline */
+    struct span spans[SPANS_MAX];
+    int count;
+};
+
+static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffer, size_t size,
+                     uint64_t offset, struct plan *plan)
+{
+    struct layout_record record;
+    MDB_val payload;
+    int r = record_get(store, txn, id, &record, &payload);
+    if (r < 0)
+        return r;
+    if (S_ISDIR(record.mode))
+        return -EISDIR;
+    plan->place = record.place;
+    if (record.place == LAYOUT_STAGED)
+        return 0;
+
+    uint64_t left = offset < record.size ? record.size - offset : 0;
+    plan->size = left < size ? left : size;
+    if (record.place == LAYOUT_INLINE) {
+        if (plan->size > 0)
+            memcpy(buffer, (char *)payload.mv_data + offset, plan->size);
+        return 0;
+    }
+    plan->count = content_locate(store, txn, record.link, record.size, offset, plan->size,
+                                 plan->spans, SPANS_MAX);
+    return plan->count < 0 ? plan->count : 0;
+}
+
+/* The places outlive the transaction, because the record is under a lease or has a name that
+ * the caller keeps; so the disk is not waited for inside it. */
+static ssize_t read_spans(struct store *store, const struct plan *plan, char *buffer)
+{
+    size_t done = 0;
+    for (int i = 0; i < plan->count; i++) {
+        const struct span *span = &plan->spans[i];
+        ssize_t n = read_fully(env_fd(store->env), buffer + done, span->length, span->offset);
+        if (n != (ssize_t)span->length)
+            return n < 0 ? n : -EIO;
+        done += span->length;
+    }
+    return (ssize_t)done;
+}
+
+static ssize_t read_staged(struct store *store, uint64_t id, void *buffer, size_t size,
+                           off_t offset)
+{
+    cleanup_fd int fd = staging_open(store, id, O_RDONLY);
+    return fd < 0 ? fd : read_fully(fd, buffer, size, offset);
+}
+
+/* Reads up to SPANS_MAX extents; *more tells that there were others behind them. */
+static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset,
+                         bool *more)
+{
+    *more = false;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        struct plan plan = {0};
+        {
+            cleanup_read struct env_read read = {0};
+            int r = env_read(store->env, &read);
+            if (r == 0)
+                r = make_plan(store, read.txn, id, buffer, size, (uint64_t)offset, &plan);
+            if (r < 0)
+                return r;
+        }
+        if (plan.place == LAYOUT_INLINE)
+            return (ssize_t)plan.size;
+        if (plan.place == LAYOUT_EXTENTS) {
+            ssize_t n = read_spans(store, &plan, buffer);
+            *more = n > 0 && (size_t)n < plan.size;
+            return n;
+        }
+        ssize_t n = read_staged(store, id, buffer, size, offset);
+        if (n != -ENOENT)
+            return n;
+        /* No bytes yet, or sealed since: the record knows. */
+    }
+    return 0;
+}
+
+ssize_t store_read(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset)
+{
+    if (offset < 0)
+        return -EINVAL;
+    size_t done = 0;
+    bool more = true;
+    while (more && done < size) {
+        ssize_t n =
+            read_some(store, id, (char *)buffer + done, size - done, offset + (off_t)done, &more);
+        if (n < 0)
+            return n;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* reap.h: remove orphans for good, in transactions of bounded size. */
+#ifndef STORE_REAP_H
+#define STORE_REAP_H
+
+#include "private.h"
+
+/* Remove those of the ids that are orphans and under no lease. */
+int reap(struct store *store, const uint64_t *ids, size_t count);
+
+/* The last name of `id` may just have gone: have it removed unless somebody holds it. */
+void reap_unless_held(struct store *store, uint64_t id);
+
+/*
+ * In the caller's change: remove an orphan now. Returns 1, and leaves it for reap_unless_held()
+ * after the change, if somebody holds it, or it has a host file, or it is too large for one change.
+ */
+int reap_at_once(struct store *store, MDB_txn *txn, uint64_t id);
+
+/* Remove all orphans that are under no lease. */
+int reap_all(struct store *store);
+
+#endif

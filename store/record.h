@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* record.h: table "records": attributes and inline payload by id. All calls take part in the
+ * caller's transaction. */
+#ifndef STORE_RECORD_H
+#define STORE_RECORD_H
+
+#include "private.h"
+
+/* `payload` may be NULL; else it is set to the inline payload, valid as long as the
+ * transaction and until its next change. -EIO if the record makes no sense. */
+int record_get(struct store *store, MDB_txn *txn, uint64_t id, struct layout_record *record,
+               MDB_val *payload);
+
+/* The first record from id `from` on. -ENOENT behind the last one; -EIO if it makes no sense (*id
+ * is set). */
+int record_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
+                struct layout_record *record);
+
+/* Write a new record. `payload`: record->size bytes if it is LAYOUT_INLINE and no directory. */
+int record_add(struct store *store, MDB_txn *txn, uint64_t id, const struct layout_record *record,
+               const void *payload);
+/* Replace record and payload. */
+int record_replace(struct store *store, MDB_txn *txn, uint64_t id,
+                   const struct layout_record *record, const void *payload);
+/* Replace the record, keep its inline payload. */
+int record_update(struct store *store, MDB_txn *txn, uint64_t id,
+                  const struct layout_record *record);
+int record_remove(struct store *store, MDB_txn *txn, uint64_t id);
+
+struct layout_time layout_time(struct timespec time);
+struct timespec layout_timespec(struct layout_time time);
+/* The time of day, for ctime and its friends. */
+struct layout_time layout_now(void);
+
+/* What stat(2) would say, without what only the staging file knows. */
+void record_attr(const struct store *store, uint64_t id, const struct layout_record *record,
+                 struct store_attr *attr);
+
+#endif

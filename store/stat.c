@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* stat.c: figures about the store. */
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "lease.h"
+#include "meta.h"
+#include "record.h"
+#include "staging.h"
+
+/* Records to count in one read transaction, so that it stays short. */
+#define COUNT_STEP 4096
+
+#define FREE_TABLE 0 /* LMDB's own: transaction -> number of pages, the pages */
+
+static int count_free(MDB_txn *txn, uint64_t *pages)
+{
+    MDB_cursor *free_pages;
+    MDB_val k, v;
+    int rc = mdb_cursor_open(txn, FREE_TABLE, &free_pages);
+    if (rc != 0)
+        return lmdb_error(rc);
+    *pages = 0;
+    while ((rc = mdb_cursor_get(free_pages, &k, &v, MDB_NEXT)) == 0) {
+        size_t n;
+        memcpy(&n, v.mv_data, sizeof(n));
+        *pages += n;
+    }
+    mdb_cursor_close(free_pages);
+    return rc == MDB_NOTFOUND ? 0 : lmdb_error(rc);
+}
+
+static uint64_t table_entries(MDB_txn *txn, MDB_dbi table)
+{
+    MDB_stat stat = {0};
+    (void)mdb_stat(txn, table, &stat);
+    return stat.ms_entries;
+}
+
+static int count_tables(struct store *store, struct store_stat *stat)
+{
+    cleanup_read struct env_read read = {0};
+    struct layout_format format;
+    int r = env_read(store->env, &read);
+    if (r == 0)
+        r = meta_format(store, read.txn, &format);
+    if (r == 0)
+        r = count_free(read.txn, &stat->free_pages);
+    if (r < 0)
+        return r;
+    stat->format = format.version;
+    stat->features[0] = format.compatible;
+    stat->features[1] = format.read_only_compatible;
+    stat->features[2] = format.incompatible;
+    stat->records = table_entries(read.txn, store->tables.records);
+    stat->extents = table_entries(read.txn, store->tables.extents);
+    stat->orphans = table_entries(read.txn, store->tables.orphans);
+    return 0;
+}
+
+static void count_record(struct store *store, uint64_t id, const struct layout_record *record,
+                         struct store_stat *stat)
+{
+    stat->directories += S_ISDIR(record->mode);
+    stat->symlinks += S_ISLNK(record->mode);
+    if (!S_ISREG(record->mode))
+        return;
+    struct store_attr attr = {.id = id, .size = record->size};
+    if (record->place == LAYOUT_STAGED)
+        (void)staging_attr(store, &attr);
+    stat->files++;
+    stat->bytes += attr.size;
+    stat->inline_files += record->place == LAYOUT_INLINE;
+    stat->extent_files += record->place == LAYOUT_EXTENTS;
+    stat->unsealed_files += record->place == LAYOUT_STAGED;
+}
+
+/* Count from record `from` on; *next is 0 at the end. */
+static int count_some(struct store *store, uint64_t from, struct store_stat *stat, uint64_t *next)
+{
+    cleanup_read struct env_read read = {0};
+    int r = env_read(store->env, &read);
+    *next = from;
+    for (int n = 0; r == 0 && n < COUNT_STEP; n++) {
+        struct layout_record record;
+        r = record_next(store, read.txn, *next, next, &record);
+        if (r == 0)
+            count_record(store, (*next)++, &record, stat);
+    }
+    if (r == -ENOENT) {
+        *next = 0;
+        return 0;
+    }
+    return r;
+}
+
+int store_stat(struct store *store, bool deep, struct store_stat *stat)
+{
+    *stat = (struct store_stat){.page_size = (uint32_t)store->page_size};
+    struct statvfs fs;
+    struct stat file;
+    if (fstatvfs(store->dir_fd, &fs) < 0 || fstat(env_fd(store->env), &file) < 0)
+        return -errno;
+    stat->disk_total = fs.f_blocks * fs.f_frsize;
+    stat->disk_free = fs.f_bfree * fs.f_frsize;
+    stat->disk_available = fs.f_bavail * fs.f_frsize;
+    stat->file_bytes = (uint64_t)file.st_size;
+    stat->total_pages = stat->file_bytes / store->page_size;
+    stat->map_bytes = env_map_size(store->env);
+    if (!store->read_only) {
+        stat->leases = leases_count(store->leases);
+        stat->commits = writer_commits(store->writer);
+    }
+    int r = count_tables(store, stat);
+    for (uint64_t next = 1; r == 0 && deep && next != 0;)
+        r = count_some(store, next, stat, &next);
+    return r;
+}

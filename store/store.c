@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* store.c: open and close a store. */
+#include "store.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "keeper.h"
+#include "lease.h"
+#include "opening.h"
+#include "reap.h"
+#include "seal.h"
+
+static int open_environment(const struct opening *opening, struct store *store)
+{
+    bool fresh;
+    int r =
+        env_open(opening->path, store->read_only, opening->options->map_size, &store->env, &fresh);
+    if (r < 0)
+        return refuse(opening, r,
+                      r == -EINVAL ? DATA_FILE " is damaged or not an LMDB file: %s"
+                                   : "cannot open " DATA_FILE ": %s",
+                      strerror(-r));
+    store->page_size = env_page_size(store->env);
+    store->inline_max = layout_inline_max(store->page_size);
+    return format_open(opening, store, fresh);
+}
+
+static int open_staging(const struct opening *opening, struct store *store)
+{
+    if (!store->read_only && mkdirat(store->dir_fd, STAGING_DIR, 0700) < 0 && errno != EEXIST)
+        return refuse(opening, -errno, "cannot make " STAGING_DIR ": %s", strerror(errno));
+    store->staging_fd = openat(store->dir_fd, STAGING_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (store->staging_fd < 0 && !store->read_only)
+        return refuse(opening, -errno, "cannot open " STAGING_DIR ": %s", strerror(errno));
+    return 0;
+}
+
+static int start_threads(const struct opening *opening, struct store *store)
+{
+    store->leases = leases_new();
+    store->writers = writers_new();
+    int r = store->leases == NULL || store->writers == NULL ? -ENOMEM : 0;
+    if (r == 0)
+        r = writer_start(store->env, &store->writer);
+    if (r == 0)
+        r = keeper_start(store, &store->keeper);
+    return r < 0 ? refuse(opening, r, "cannot start: %s", strerror(-r)) : 0;
+}
+
+static int open_all(const struct opening *opening, struct store *store)
+{
+    int r = directory_open(opening, &store->dir_fd);
+    if (r == 0)
+        r = directory_check(opening, store->dir_fd);
+    if (r == 0 && !store->read_only)
+        r = owner_take(opening, store->dir_fd, &store->owner_fd);
+    if (r == 0)
+        r = open_environment(opening, store);
+    if (r == 0)
+        r = open_staging(opening, store);
+    if (r == 0 && !store->read_only)
+        r = start_threads(opening, store);
+    return r;
+}
+
+int store_open(const char *path, const struct store_options *options, struct store **out,
+               char why[STORE_WHY_MAX])
+{
+    struct opening opening = {path, options, why};
+    struct store *store = calloc(1, sizeof(*store));
+    if (store == NULL)
+        return refuse(&opening, -ENOMEM, "out of memory");
+    store->dir_fd = store->staging_fd = store->owner_fd = -1;
+    store->read_only = options->read_only;
+    store->sealed = options->sealed;
+    store->warn = options->warn;
+    store->arg = options->arg;
+    int r = open_all(&opening, store);
+    if (r < 0) {
+        store_close(store);
+        return r;
+    }
+    *out = store;
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    owner_leaving(store->owner_fd);
+    keeper_stop(store->keeper);
+    if (store->writer != NULL) {
+        /* Nobody holds a lease on a closed store. Failing, the next start does it. */
+        leases_free(store->leases);
+        store->leases = leases_new();
+        if (store->leases != NULL)
+            (void)reap_all(store);
+    }
+    writer_stop(store->writer);
+    writers_free(store->writers);
+    leases_free(store->leases);
+    env_close(store->env);
+    cleanup_fd_p(&store->owner_fd);
+    cleanup_fd_p(&store->staging_fd);
+    cleanup_fd_p(&store->dir_fd);
+    free(store);
+}
+
+bool store_is_read_only(const struct store *store)
+{
+    return store->read_only;
+}
+
+int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes)
+{
+    return store->read_only ? -EROFS : writer_run(store->writer, change, arg, bytes);
+}
+
+/* Some hundred pages of the tree and of LMDB's free list. */
+#define TREE_RESERVE ((uint64_t)2 << 20)
+
+int store_room(struct store *store, size_t bytes)
+{
+    struct statvfs fs;
+    if (fstatvfs(store->dir_fd, &fs) < 0)
+        return -errno;
+    return (uint64_t)fs.f_bavail * fs.f_frsize < bytes + TREE_RESERVE ? -ENOSPC : 0;
+}
+
+void store_warn(struct store *store, const char *format, ...)
+{
+    char line[STORE_WHY_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    if (store->warn != NULL)
+        store->warn(store->arg, line);
+    else
+        fprintf(stderr, "lmdbfs: %s\n", line);
+}

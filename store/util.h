@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* util.h: ownership by cleanup attributes, so that a function needs no goto ladder. */
+#ifndef STORE_UTIL_H
+#define STORE_UTIL_H
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define cleanup(function) __attribute__((cleanup(function)))
+
+static inline void cleanup_fd_p(int *fd)
+{
+    if (*fd >= 0) {
+        int saved = errno;
+        (void)close(*fd);
+        errno = saved;
+    }
+}
+
+static inline void cleanup_free_p(void *p)
+{
+    free(*(void **)p);
+}
+
+static inline void cleanup_dir_p(DIR **dir)
+{
+    if (*dir != NULL)
+        (void)closedir(*dir);
+}
+
+static inline void cleanup_unlock_p(pthread_mutex_t **mutex)
+{
+    if (*mutex != NULL)
+        (void)pthread_mutex_unlock(*mutex);
+}
+
+#define cleanup_fd cleanup(cleanup_fd_p)
+#define cleanup_free cleanup(cleanup_free_p)
+#define cleanup_dir cleanup(cleanup_dir_p)
+
+static inline pthread_mutex_t *lock_mutex(pthread_mutex_t *mutex)
+{
+    (void)pthread_mutex_lock(mutex);
+    return mutex;
+}
+
+/* Hold `mutex` until the end of the enclosing block. */
+#define with_mutex(mutex)                                                           \
+    cleanup(cleanup_unlock_p) pthread_mutex_t *held_mutex __attribute__((unused)) = \
+        lock_mutex(mutex)
+
+static inline int steal_fd(int *fd)
+{
+    int stolen = *fd;
+    *fd = -1;
+    return stolen;
+}
+
+static inline void *steal_pointer_impl(void *p)
+{
+    void *stolen = *(void **)p;
+    *(void **)p = NULL;
+    return stolen;
+}
+
+/* Give a pointer away: the variable becomes NULL and its cleanup does nothing. */
+#define steal_pointer(p) ((__typeof__(*(p)))steal_pointer_impl(p))
+
+#define array_length(array) (sizeof(array) / sizeof((array)[0]))
+
+#endif

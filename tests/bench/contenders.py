@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The filesystems that are compared.
+
+A contender is made per data set. Its life: prepare() once, untimed; mount() and unmount() around
+every cold run; remove() at the end. To add one, write a class and put it into RIVALS.
+"""
+
+import collections
+import os
+import re
+import shutil
+import subprocess
+import time
+
+from corpus import BenchError, command
+
+DAEMON_START_SECONDS = 60
+DAEMON_STOP_SECONDS = 120  # it may have changes to commit
+
+
+class Contender:
+    name = ""
+    tools = ()  # programs that it needs
+    writable = True
+    has_cold = True  # dropping the kernel's caches means something to it
+
+    def __init__(self, arena, dataset):
+        self.arena = arena
+        self.dataset = dataset
+        self.dir = arena.dir / f"{self.name}-{dataset.name}"
+        self.root = self.dir  # where its files are found
+
+    def prepare(self):
+        """Build it from the data set, and mount it."""
+
+    def mount(self):
+        pass
+
+    def unmount(self):
+        pass
+
+    def remove(self):
+        try:
+            self.unmount()
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def stored(self):
+        """Where its bytes on disk can be counted; None if it has none."""
+        return None
+
+    def requests(self):
+        """Requests that its daemon has served so far, by kind; None without a daemon."""
+        return None
+
+    def daemon(self):
+        """What its daemon has cost so far: {"cpu_seconds", "memory_bytes"}; None without one."""
+        return None
+
+    def ingest(self, source, product):
+        """The command that takes a tree in, making `product`, a new path on its own ground."""
+        return ["cp", "-r", source, product]
+
+    def ingest_ground(self):
+        """The directory for the product of ingest()."""
+        return self.root
+
+
+class Ext4(Contender):
+    """Plain files in the arena, which is ext4: the data set as it is."""
+
+    name = "ext4"
+
+    def __init__(self, arena, dataset):
+        super().__init__(arena, dataset)
+        if not dataset.empty:
+            self.root = dataset.source
+
+    def prepare(self):
+        if self.dataset.empty:
+            self.root.mkdir()
+
+    def stored(self):
+        return self.root
+
+
+class Tmpfs(Contender):
+    name = "tmpfs"
+    has_cold = False
+
+    def prepare(self):
+        self.dir.mkdir()
+        command("mount", "-t", "tmpfs", "-o", "mode=755,size=90%", "lmdbfs-bench", self.dir)
+        if not self.dataset.empty:
+            command("cp", "-r", f"{self.dataset.source}/.", self.dir)
+
+    def remove(self):
+        unmount(self.dir)
+        super().remove()
+
+
+class Image(Contender):
+    """A read-only image, mounted by way of a loop device, which umount frees."""
+
+    writable = False
+
+    def __init__(self, arena, dataset):
+        super().__init__(arena, dataset)
+        self.root = self.dir / "mnt"
+        self.image = self.dir / "image"
+
+    def prepare(self):
+        self.root.mkdir(parents=True)
+        if not self.dataset.empty:
+            command(*self.ingest(self.dataset.source, self.image))
+            self.mount()
+
+    def mount(self):
+        command("mount", "-t", self.name, "-o", "loop,ro", self.image, self.root)
+
+    def unmount(self):
+        unmount(self.root)
+
+    def stored(self):
+        return self.image
+
+    def ingest_ground(self):
+        return self.dir
+
+
+class Squashfs(Image):
+    name = "squashfs"
+    tools = ("mksquashfs",)
+
+    def ingest(self, source, product):
+        return ["mksquashfs", source, product, "-comp", "zstd", "-quiet", "-no-progress"]
+
+
+class Erofs(Image):
+    name = "erofs"
+    tools = ("mkfs.erofs",)
+
+    def ingest(self, source, product):
+        return ["mkfs.erofs", "--quiet", product, source]
+
+
+class Lmdbfs(Contender):
+    """Ours. The daemon runs in the foreground as our child: so we know its costs and when it is gone."""
+
+    name = "lmdbfs"
+    binary = None  # set by the command line, like the options
+    options = ""
+
+    def __init__(self, arena, dataset):
+        super().__init__(arena, dataset)
+        self.root = self.dir / "mnt"
+        self.store = self.dir / "store"
+        self.log = self.dir / "log"
+        self.process = None
+
+    def prepare(self):
+        self.root.mkdir(parents=True)
+        if not self.dataset.empty:
+            command(*self.ingest(self.dataset.source, self.store))
+        self.mount()
+
+    def mount(self):
+        argv = [self.binary, "mount", "-f", *(["-o", self.options] if self.options else []),
+                self.store, self.root]
+        with open(self.log, "ab") as log:
+            # In a session of its own, or ^C would reach it before we have unmounted.
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            start_new_session=True)
+        deadline = time.monotonic() + DAEMON_START_SECONDS
+        while not is_mounted(self.root):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError(f"lmdbfs does not mount: {self.last_words()}")
+            time.sleep(0.005)
+        os.stat(self.root)  # answered: the handshake with the kernel is over
+
+    def unmount(self):
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        died = process.poll()
+        try:
+            unmount(self.root)
+            process.wait(DAEMON_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"the daemon is still there {DAEMON_STOP_SECONDS} s after umount") from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if died is not None:
+            raise BenchError(f"the daemon died ({died}): {self.last_words()}")
+
+    def stored(self):
+        return self.store
+
+    def last_words(self):
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return " / ".join(lines[-3:]) or "it said nothing"
+
+    def requests(self):
+        text = (self.root / ".lmdbfs" / "stats").read_text()
+        found = re.findall(r'^lmdbfs_requests_total\{op="([^"]+)"\}\s+(\d+)', text, re.MULTILINE)
+        if not found:
+            raise BenchError(".lmdbfs/stats has no lmdbfs_requests_total")
+        return collections.Counter({op: int(count) for op, count in found})
+
+    def daemon(self):
+        if self.process is None or self.process.poll() is not None:
+            raise BenchError(f"the daemon died: {self.last_words()}")
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])  # utime, stime: fields 14 and 15 of proc(5)
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as file:
+            anonymous = re.search(r"^RssAnon:\s+(\d+) kB", file.read(), re.MULTILINE)
+        return {"cpu_seconds": ticks / os.sysconf("SC_CLK_TCK"),
+                "memory_bytes": int(anonymous[1]) * 1024 if anonymous else 0}
+
+    def ingest(self, source, product):
+        return [self.binary, "import", product, source]
+
+    def ingest_ground(self):
+        return self.dir
+
+
+RIVALS = {contender.name: contender for contender in (Ext4, Tmpfs, Squashfs, Erofs)}
+
+
+def is_mounted(path):
+    # Not os.path.ismount(): that asks the filesystem, which may not answer yet or any more.
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split(" ")[1] == str(path) for line in file)
+
+
+def unmount(path):
+    """Gone afterwards, whatever it takes; an error if it took more than umount."""
+    if not is_mounted(path):
+        return
+    try:
+        command("umount", path)
+    except BenchError:
+        command("umount", "-l", path)
+        raise

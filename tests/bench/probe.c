@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * probe: the benchmark's tight loops, with the clock inside.
+ *
+ * A loop is measured from its first system call to its last, so that starting a process and
+ * preparing the paths do not count. It prints "NANOSECONDS COUNT", where COUNT (bytes or files)
+ * lets the harness see that every contender did the same work.
+ *
+ *   probe read ROOT NAMES             open, fstat, read to the end, close; each name in file NAMES
+ *   probe stat ROOT NAMES             stat
+ *   probe touch FILE TOUCHES          map FILE, read TOUCHES random pages of it
+ *   probe publish DIR FILES BYTES none|file|end
+ *                                     create, write, fchmod, close, rename; fsync each file, or
+ *                                     syncfs once at the end
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2 };
+
+static uint64_t now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t value = strtoull(text, &end, 10);
+    if (*text == '\0' || *end != '\0')
+        errx(EXIT_USAGE, "'%s' is not a number", text);
+    return value;
+}
+
+/* ROOT/name for each line of file `names`; ends with NULL. Lives as long as the process. */
+static char **paths_below(const char *root, const char *names)
+{
+    FILE *file = fopen(names, "re");
+    if (!file)
+        err(EXIT_FAILURE, "%s", names);
+    char **paths = NULL;
+    size_t count = 0, room = 0;
+    char *line = NULL;
+    size_t line_room = 0;
+    ssize_t length;
+    while ((length = getline(&line, &line_room, file)) > 0) {
+        if (line[length - 1] == '\n')
+            line[length - 1] = '\0';
+        if (count + 1 >= room) {
+            room = room ? room * 2 : 1024;
+            paths = reallocarray(paths, room, sizeof *paths);
+            if (!paths)
+                err(EXIT_FAILURE, "%s", names);
+        }
+        if (asprintf(&paths[count++], "%s/%s", root, line) < 0)
+            err(EXIT_FAILURE, "%s", names);
+    }
+    if (ferror(file))
+        err(EXIT_FAILURE, "%s", names);
+    free(line);
+    fclose(file);
+    if (!paths && !(paths = malloc(sizeof *paths)))
+        err(EXIT_FAILURE, "%s", names);
+    paths[count] = NULL;
+    return paths;
+}
+
+static uint64_t read_all(char **paths)
+{
+    static char buffer[1 << 20];
+    uint64_t bytes = 0;
+    for (; *paths; paths++) {
+        int fd = open(*paths, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            err(EXIT_FAILURE, "%s", *paths);
+        struct stat st;
+        if (fstat(fd, &st) < 0)
+            err(EXIT_FAILURE, "%s", *paths);
+        uint64_t left = (uint64_t)st.st_size;
+        while (left > 0) {
+            ssize_t n = read(fd, buffer, left < sizeof buffer ? left : sizeof buffer);
+            if (n < 0)
+                err(EXIT_FAILURE, "%s", *paths);
+            if (n == 0)
+                errx(EXIT_FAILURE, "%s: shorter than its size", *paths);
+            left -= (uint64_t)n;
+            bytes += (uint64_t)n;
+        }
+        close(fd);
+    }
+    return bytes;
+}
+
+static uint64_t stat_all(char **paths)
+{
+    uint64_t bytes = 0;
+    for (; *paths; paths++) {
+        struct stat st;
+        if (stat(*paths, &st) < 0)
+            err(EXIT_FAILURE, "%s", *paths);
+        bytes += (uint64_t)st.st_size;
+    }
+    return bytes;
+}
+
+/* The sum of all words read, so that reading the wrong bytes shows as well. */
+static uint64_t touch_pages(const char *path, uint64_t touches)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        err(EXIT_FAILURE, "%s", path);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t pages = (uint64_t)st.st_size / page;
+    size_t words = page / sizeof(uint64_t);
+    const uint64_t *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        err(EXIT_FAILURE, "%s", path);
+    uint64_t sum = 0;
+    uint64_t random = 88172645463325252; /* xorshift64: the same pages in every run */
+    for (uint64_t i = 0; i < touches; i++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        const uint64_t *start = map + random % pages * words;
+        for (const uint64_t *word = start; word < start + words; word++)
+            sum += *word;
+    }
+    munmap((void *)map, (size_t)st.st_size);
+    close(fd);
+    return sum;
+}
+
+enum sync_when { SYNC_NONE, SYNC_FILE, SYNC_END };
+
+static enum sync_when sync_when(const char *word)
+{
+    if (strcmp(word, "none") == 0)
+        return SYNC_NONE;
+    if (strcmp(word, "file") == 0)
+        return SYNC_FILE;
+    if (strcmp(word, "end") == 0)
+        return SYNC_END;
+    errx(EXIT_USAGE, "'%s' is none of none, file, end", word);
+}
+
+static void publish_one(int dir, uint64_t i, const void *content, size_t size, bool sync)
+{
+    char temporary[32], name[32];
+    snprintf(temporary, sizeof temporary, ".tmp-%" PRIu64, i);
+    snprintf(name, sizeof name, "record-%" PRIu64, i);
+    int fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        err(EXIT_FAILURE, "create %s", temporary);
+    if (write(fd, content, size) != (ssize_t)size)
+        err(EXIT_FAILURE, "write %s", temporary);
+    if (fchmod(fd, 0644) < 0)
+        err(EXIT_FAILURE, "fchmod %s", temporary);
+    if (sync && fsync(fd) < 0)
+        err(EXIT_FAILURE, "fsync %s", temporary);
+    if (close(fd) < 0)
+        err(EXIT_FAILURE, "close %s", temporary);
+    if (renameat(dir, temporary, dir, name) < 0)
+        err(EXIT_FAILURE, "rename %s to %s", temporary, name);
+}
+
+static uint64_t publish(int dir, uint64_t files, size_t size, enum sync_when when)
+{
+    char *content = malloc(size);
+    if (!content)
+        err(EXIT_FAILURE, "%zu bytes", size);
+    memset(content, 'x', size);
+    for (uint64_t i = 0; i < files; i++) {
+        /* No two contents alike: a store that shares equal contents would win for nothing. */
+        memcpy(content, &i, sizeof i < size ? sizeof i : size);
+        publish_one(dir, i, content, size, when == SYNC_FILE);
+    }
+    if (when == SYNC_END && syncfs(dir) < 0)
+        err(EXIT_FAILURE, "syncfs");
+    free(content);
+    return files;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    uint64_t start, count;
+    if (strcmp(what, "read") == 0 && argc == 4) {
+        char **paths = paths_below(argv[2], argv[3]);
+        start = now();
+        count = read_all(paths);
+    } else if (strcmp(what, "stat") == 0 && argc == 4) {
+        char **paths = paths_below(argv[2], argv[3]);
+        start = now();
+        count = stat_all(paths);
+    } else if (strcmp(what, "touch") == 0 && argc == 4) {
+        uint64_t touches = number(argv[3]);
+        start = now();
+        count = touch_pages(argv[2], touches);
+    } else if (strcmp(what, "publish") == 0 && argc == 6) {
+        uint64_t files = number(argv[3]);
+        size_t size = number(argv[4]);
+        enum sync_when when = sync_when(argv[5]);
+        int dir = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0)
+            err(EXIT_FAILURE, "%s", argv[2]);
+        start = now();
+        count = publish(dir, files, size, when);
+    } else {
+        errx(EXIT_USAGE, "usage: probe read|stat ROOT NAMES | touch FILE TOUCHES | "
+                         "publish DIR FILES BYTES none|file|end");
+    }
+    uint64_t end = now();
+    printf("%" PRIu64 " %" PRIu64 "\n", end - start, count);
+    return EXIT_SUCCESS;
+}

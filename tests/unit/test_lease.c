@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Leases, held against a plain array of counts. */
+#include "support.h"
+
+#include "store/lease.h"
+
+#define IDS 6000
+
+static uint64_t spread(uint64_t i)
+{
+    return i * 7919 + 64;
+}
+
+static void last_drop_is_told(void **state)
+{
+    (void)state;
+    struct leases *leases = leases_new();
+    assert_false(leases_held(leases, 70));
+    assert_int_equal(leases_add(leases, 70, 1), 0);
+    assert_int_equal(leases_add(leases, 70, 2), 0);
+    assert_true(leases_held(leases, 70));
+    assert_int_equal(leases_count(leases), 1);
+    assert_false(leases_drop(leases, 70, 2));
+    assert_true(leases_held(leases, 70));
+    assert_true(leases_drop(leases, 70, 1));
+    assert_false(leases_held(leases, 70));
+    assert_int_equal(leases_count(leases), 0);
+    leases_free(leases);
+}
+
+static void dropping_what_is_not_held_is_harmless(void **state)
+{
+    (void)state;
+    struct leases *leases = leases_new();
+    assert_false(leases_drop(leases, 99, 1));
+    assert_int_equal(leases_add(leases, 99, 3), 0);
+    assert_true(leases_drop(leases, 99, 1000));
+    assert_false(leases_drop(leases, 99, 1));
+    assert_int_equal(leases_count(leases), 0);
+    leases_free(leases);
+    leases_free(NULL);
+}
+
+static void check_all(struct leases *leases, const uint64_t *model)
+{
+    size_t held = 0;
+    for (uint64_t i = 0; i < IDS; i++) {
+        held += model[i] > 0;
+        assert_int_equal(leases_held(leases, spread(i)), model[i] > 0);
+    }
+    assert_int_equal(leases_count(leases), held);
+}
+
+/* Filling up and emptying in turns, so that the table grows, moves slots and shrinks. */
+static void random_use_agrees_with_a_model(void **state)
+{
+    (void)state;
+    struct random random = random_new(1);
+    struct leases *leases = leases_new();
+    uint64_t *model = calloc(IDS, sizeof(*model));
+    for (unsigned round = 0; round < scaled(20, 4); round++) {
+        uint64_t adding = round % 2 == 0 ? 9 : 1; /* of 10 */
+        for (unsigned n = 0; n < 20000; n++) {
+            uint64_t i = random_below(&random, IDS), count = 1 + random_below(&random, 3);
+            if (random_below(&random, 10) < adding) {
+                assert_int_equal(leases_add(leases, spread(i), count), 0);
+                model[i] += count;
+            } else {
+                bool last = model[i] > 0 && model[i] <= count;
+                assert_int_equal(leases_drop(leases, spread(i), count), last);
+                model[i] = model[i] > count ? model[i] - count : 0;
+            }
+        }
+        check_all(leases, model);
+    }
+    for (uint64_t i = 0; i < IDS; i++)
+        assert_int_equal(leases_drop(leases, spread(i), UINT64_MAX), model[i] > 0);
+    assert_int_equal(leases_count(leases), 0);
+    free(model);
+    leases_free(leases);
+}
+
+/* Consecutive ids are the usual case, and the worst one of a bad hash. */
+static void consecutive_ids_grow_and_shrink(void **state)
+{
+    (void)state;
+    struct leases *leases = leases_new();
+    for (uint64_t id = 64; id < 200000; id++)
+        assert_int_equal(leases_add(leases, id, 1), 0);
+    assert_int_equal(leases_count(leases), 200000 - 64);
+    for (uint64_t id = 64; id < 200000; id++) {
+        assert_true(leases_drop(leases, id, 1));
+        if (id % 1000 == 0) {
+            assert_false(leases_held(leases, id));
+            assert_true(leases_held(leases, id + 1));
+        }
+    }
+    assert_int_equal(leases_count(leases), 0);
+    leases_free(leases);
+}
+
+struct shared {
+    struct leases *leases;
+    unsigned rounds;
+};
+
+static void *add_and_drop(void *arg)
+{
+    struct shared *shared = arg;
+    for (unsigned i = 0; i < shared->rounds; i++) {
+        must(leases_add(shared->leases, i % 5000 + 1, 2) == 0);
+        (void)leases_drop(shared->leases, i % 5000 + 1, 1);
+        must(leases_held(shared->leases, i % 5000 + 1));
+        (void)leases_drop(shared->leases, i % 5000 + 1, 1);
+    }
+    return NULL;
+}
+
+static void threads_leave_nothing_behind(void **state)
+{
+    (void)state;
+    struct shared shared = {leases_new(), scaled(100000, 10000)};
+    pthread_t threads[4];
+    for (size_t i = 0; i < array_length(threads); i++)
+        must(pthread_create(&threads[i], NULL, add_and_drop, &shared) == 0);
+    for (size_t i = 0; i < array_length(threads); i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(leases_count(shared.leases), 0);
+    leases_free(shared.leases);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(last_drop_is_told),
+        cmocka_unit_test(dropping_what_is_not_held_is_harmless),
+        cmocka_unit_test(random_use_agrees_with_a_model),
+        cmocka_unit_test(consecutive_ids_grow_and_shrink),
+        cmocka_unit_test(threads_leave_nothing_behind),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

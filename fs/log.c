@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "log.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 
 /* Longer lines are cut: they name at most two paths. */
 #define LINE_MAX_BYTES 10240
 
-static bool to_syslog;
+static atomic_bool to_syslog;
 
 void log_line(int priority, const char *format, ...)
 {

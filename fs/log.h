@@ -12,7 +12,7 @@
 /* `priority` is one of syslog's: LOG_ERR, LOG_WARNING, LOG_INFO, ... No newline at the end. */
 void log_line(int priority, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* From now on to syslog. To be called while there are no other threads that log. */
+/* From now on to syslog. */
 void log_to_syslog(void);
 
 #endif

@@ -15,6 +15,18 @@
 #include "node.h"
 #include "reply.h"
 
+/*
+ * The kernel locks the directories for as long as a rename takes, so it must not wait until a large
+ * file is sealed: that takes about 5 ms a MiB. Bytes; larger ones are sealed in the background.
+ */
+#define SEAL_AT_ONCE_MAX (1u << 20)
+
+/* A file that is sealed only after the move, or in the background from then on. */
+struct later {
+    uint64_t id; /* 0: none */
+    bool large;
+};
+
 static int seal(struct mount *mount, uint64_t id)
 {
     int r = store_seal(mount->store, id);
@@ -46,34 +58,44 @@ static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t
 
 /*
  * Finish what `name` in directory `from` leads to, before it is moved to directory `to`. A file in
- * staging is sealed only afterwards: *later is its id, or 0. Else, if the move failed or we died in
- * between, the program that fills it would find it sealed when it tries again; and its bytes are
- * durable before it is moved.
+ * staging is sealed only afterwards: else, if the move failed or we died in between, the program
+ * that fills it would find it sealed when it tries again. The store makes its bytes durable before
+ * it is moved.
  */
 static int before_move(struct mount *mount, uint64_t from, const char *name, uint64_t to,
-                       uint64_t *later)
+                       struct later *later)
 {
     struct store_attr attr;
-    *later = 0;
     int r = store_lookup(mount->store, from, name, &attr);
     if (r < 0)
         return r;
     if (S_ISDIR(attr.mode))
         return finish_tree(mount, attr.id, from, to);
     r = needs_seal(mount, &attr, to);
-    if (r == 1 && attr.held) {
-        *later = attr.id;
-        return 0;
-    }
-    return r == 1 ? seal(mount, attr.id) : r;
+    if (r != 1)
+        return r;
+    bool large = attr.size > SEAL_AT_ONCE_MAX;
+    if (!attr.held && !large)
+        return seal(mount, attr.id);
+    *later = (struct later){attr.id, large};
+    return 0;
 }
 
-static void after_move(struct mount *mount, uint64_t later)
+static void after_move(struct mount *mount, const struct later *later)
 {
-    int r = later == 0 ? 0 : seal(mount, later);
+    if (later->id == 0)
+        return;
+    if (later->large) {
+        /* When the last writer goes, it is sealed in the background. */
+        if (store_writer_open(mount->store, later->id) == 0)
+            store_writer_close(mount->store, later->id);
+        return;
+    }
+    int r = seal(mount, later->id);
     if (r < 0)
-        log_line(LOG_WARNING, "file %llu was published, but not sealed: %s; the next start will",
-                 (unsigned long long)later, strerror(-r));
+        log_line(LOG_WARNING,
+                 "file %llu is published, but can't be sealed: %s; the next start will",
+                 (unsigned long long)later->id, strerror(-r));
 }
 
 static int do_link(struct mount *mount, uint64_t id, uint64_t parent, const char *name,
@@ -110,7 +132,7 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
         return -EINVAL;
     unsigned store_flags = ((flags & RENAME_NOREPLACE) ? STORE_RENAME_NOREPLACE : 0) |
                            ((flags & RENAME_EXCHANGE) ? STORE_RENAME_EXCHANGE : 0);
-    uint64_t later[2] = {0, 0};
+    struct later later[2] = {{0}, {0}};
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = node_name_changeable(new_parent, new_name);
@@ -121,7 +143,7 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
     if (r == 0)
         r = store_rename(mount->store, parent, name, new_parent, new_name, store_flags);
     for (int i = 0; i < 2 && r == 0; i++)
-        after_move(mount, later[i]);
+        after_move(mount, &later[i]);
     return r;
 }
 

@@ -31,6 +31,8 @@ static void print_store(FILE *out, struct store *store)
                   "Transactions committed since the store was opened.", s.commits);
     metrics_print(out, "lmdbfs_store_disk_available_bytes", "gauge",
                   "Room left on the disk of the store.", s.disk_available);
+    metrics_print(out, "lmdbfs_store_damages_total", "counter",
+                  "Reads of damaged content since the store was opened.", s.damages);
     metrics_print(out, "lmdbfs_leases", "gauge", "Records that the kernel holds in its cache.",
                   s.leases);
 }

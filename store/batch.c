@@ -54,8 +54,7 @@ struct batch_item *batch_add(struct batch *batch, enum batch_kind kind, struct w
 {
     size_t length = strlen(name);
     size_t bytes = cost(batch, length, payload_size);
-    if (batch->count > 0 &&
-        (batch->count == ITEMS_MAX || batch->bytes + bytes > WRITER_BYTES_MAX))
+    if (batch->count > 0 && (batch->count == ITEMS_MAX || batch->bytes + bytes > WRITER_BYTES_MAX))
         return NULL;
 
     char *start = batch->arena + batch->used;

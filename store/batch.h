@@ -5,8 +5,8 @@
  * Unlike the calls of store.h, a batch sets attributes as they are given (nothing is inherited from
  * a set-gid directory) and leaves the times of directories alone, so that a copy can have those of
  * its original. A name that exists is replaced; a directory that exists gets the
- * attributes and keeps its names. A directory in place of something else, or something else in place of a
- * directory, is refused: that item alone fails.
+ * attributes and keeps its names. A directory in place of something else, or something else in
+ * place of a directory, is refused: that item alone fails.
  *
  * Items run in the order they were added, which is best the order of their keys. Not thread-safe.
  */
@@ -31,12 +31,12 @@ struct batch_item {
     struct walk_dir *child;  /* BATCH_DIRECTORY; a reference */
     char *name;
     struct layout_record record;
-    char *payload;    /* record.size bytes, to be filled in; NULL if `content` has them */
-    uint64_t content; /* of ingest_content(), to be adopted */
+    char *payload;         /* record.size bytes, to be filled in; NULL if `content` has them */
+    uint64_t content;      /* of ingest_content(), to be adopted */
     struct shared *shared; /* whose id it sets or uses; NULL: it has only this name */
 
     /* What became of it: */
-    int result; /* -EISDIR, -ENOTDIR: see above; -ECANCELED: there is no parent */
+    int result;    /* -EISDIR, -ENOTDIR: see above; -ECANCELED: there is no parent */
     uint64_t gone; /* an orphan for reap_unless_held() */
 };
 
@@ -58,8 +58,9 @@ int batch_init(struct batch *batch, struct store *store);
 void batch_free(struct batch *batch);
 
 /*
- * A new item, to be completed by the caller: record, content, child, shared. `payload_size` bytes wait to be filled
- * in at item->payload. NULL: the batch is full. An empty batch has room for any item.
+ * A new item, to be completed by the caller: record, content, child, shared. `payload_size` bytes
+ * wait to be filled in at item->payload. NULL: the batch is full. An empty batch has room for any
+ * item.
  */
 struct batch_item *batch_add(struct batch *batch, enum batch_kind kind, struct walk_dir *parent,
                              const char *name, size_t payload_size);

@@ -8,7 +8,8 @@
 #include "observe.h"
 
 /* After so many files whose names had to be searched for among all entries, problems name record
- * numbers: a store with a million problems is to be thrown away, not to be searched a million times. */
+ * numbers: a store with a million problems is to be thrown away, not to be searched a million
+ * times. */
 #define NAMES_MAX 200
 
 static void report(struct check *check, const char *path, const char *format, va_list args)
@@ -89,8 +90,7 @@ static int check_all(struct check *check)
     return r == 0 ? check_orphans(check) : r;
 }
 
-int store_check(struct store *store, const struct store_observer *observer,
-                struct store_work *work)
+int store_check(struct store *store, const struct store_observer *observer, struct store_work *work)
 {
     struct check check = {
         .store = store, .observer = observer, .work = work, .names_left = NAMES_MAX};

@@ -3,8 +3,8 @@
  * check.h: what the parts of store_check() share.
  *
  * Every part walks one table and compares what it finds with the other tables inside the
- * same short transaction: there the store is at rest, whatever a writer does. Where a comparison needs more
- * than one transaction, its rule (in the part that has it) says why a change in between
+ * same short transaction: there the store is at rest, whatever a writer does. Where a comparison
+ * needs more than one transaction, its rule (in the part that has it) says why a change in between
  * can't look like damage.
  *
  * Memory is bounded: counters for CHECK_WINDOW records or contents at a time, and a buffer.
@@ -17,8 +17,8 @@
 #include "private.h"
 #include "scan.h"
 
-/* Records (or contents) that are counted in one go: 16 MiB of counters. A store with more of them is
- * walked several times. */
+/* Records (or contents) that are counted in one go: 16 MiB of counters. A store with more of them
+ * is walked several times. */
 #define CHECK_WINDOW ((size_t)1 << 20)
 
 #define CHECK_BUFFER ((size_t)1 << 20)
@@ -36,7 +36,8 @@ struct check {
 /* A problem. `path` may be NULL: no memory for it. */
 void check_problem(struct check *check, const char *path, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* The same, of a record, by its path, which is searched for. No transaction may be open, so call scan_pause() before. */
+/* The same, of a record, by its path, which is searched for. No transaction may be open, so call
+ * scan_pause() before. */
 void check_record_problem(struct check *check, uint64_t id, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -47,19 +48,21 @@ void check_record_problem(struct check *check, uint64_t id, const char *format, 
 int check_next(struct check *check, struct scan *scan, const char *table, MDB_val *key,
                MDB_val *value);
 
-/* What `id` is called: a path, or "record N" if it has no name. NULL: no memory. Needs no open transaction. */
+/* What `id` is called: a path, or "record N" if it has no name. NULL: no memory. Needs no open
+ * transaction. */
 char *check_path(struct check *check, uint64_t id);
 /* The same for a name in a directory. */
 char *check_path_in(struct check *check, uint64_t directory, const char *name);
 
 /* Parts, in their order. 0, or a negative errno that ends the check. */
-int check_records(struct check *check);  /* check_record.c: one by one, with their content */
-int check_entries(struct check *check);  /* check_entry.c: each leads to a record of its type */
-int check_links(struct check *check);    /* check_links.c: records have as many entries as they say */
+int check_records(struct check *check); /* check_record.c: one by one, with their content */
+int check_entries(struct check *check); /* check_entry.c: each leads to a record of its type */
+int check_links(struct check *check); /* check_links.c: records have as many entries as they say */
 int check_contents(struct check *check); /* check_unused.c: extents, contents and records agree */
 int check_orphans(struct check *check);  /* check_orphan.c */
 
-/* Read and verify the content of a record. `whole` is false for an orphan that is being removed: parts of it may be gone. */
+/* Read and verify the content of a record. `whole` is false for an orphan that is being removed:
+ * parts of it may be gone. */
 int check_content(struct check *check, uint64_t id, const struct layout_record *record, bool whole);
 
 #endif

@@ -18,7 +18,8 @@
 #include "record.h"
 
 #ifndef RWF_DONTCACHE
-#define RWF_DONTCACHE 0x80 /* Linux 6.14: leave in the page cache what was there, and nothing else */
+#define RWF_DONTCACHE \
+    0x80 /* Linux 6.14: leave in the page cache what was there, and nothing else */
 #endif
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
@@ -28,11 +29,11 @@ struct reading {
     struct check *check;
     uint64_t id; /* of the record */
     const struct layout_record *record;
-    bool whole;      /* it has to be complete */
-    uint64_t offset; /* in the payload: all before was met */
-    uint64_t seek;   /* the next extent begins here or later */
-    bool hashed;     /* all before went into check->whole */
-    bool lost; /* nothing sensible is to be expected from here on */
+    bool whole;        /* it has to be complete */
+    uint64_t offset;   /* in the payload: all before was met */
+    uint64_t seek;     /* the next extent begins here or later */
+    bool hashed;       /* all before went into check->whole */
+    bool lost;         /* nothing sensible is to be expected from here on */
     char problem[256]; /* with the extent at `at`; "" = none */
 };
 
@@ -74,8 +75,7 @@ static ssize_t read_piece(struct check *check, char *buffer, size_t size, off_t 
 static bool read_all(struct reading *reading, char *buffer, size_t size, off_t at)
 {
     for (size_t done = 0; done < size;) {
-        ssize_t n =
-            read_piece(reading->check, buffer + done, size - done, at + (off_t)done);
+        ssize_t n = read_piece(reading->check, buffer + done, size - done, at + (off_t)done);
         if (n == -EINTR)
             continue;
         if (n <= 0)
@@ -127,7 +127,8 @@ static bool check_header(struct reading *reading, const struct extent *extent,
            bad(reading, "has something else than zeros behind its header");
 }
 
-/* Bytes [start, start + size) of the value are in the buffer: the payload among them into the hashes. */
+/* Bytes [start, start + size) of the value are in the buffer: the payload among them into the
+ * hashes. */
 static bool check_bytes(struct reading *reading, const struct extent *extent, size_t start,
                         size_t size)
 {
@@ -191,8 +192,7 @@ static void tell_extent(struct reading *reading, const struct extent *extent)
         return;
     reading->hashed = false;
     check_record_problem(reading->check, reading->id,
-                         "the extent at byte %" PRIu64 " of %" PRIu64
-                         " (byte %jd of data.mdb) %s",
+                         "the extent at byte %" PRIu64 " of %" PRIu64 " (byte %jd of data.mdb) %s",
                          extent->offset, reading->record->size,
                          (intmax_t)extent->at + (intmax_t)extent->front, reading->problem);
 }
@@ -243,6 +243,7 @@ static int read_extent(struct reading *reading, struct extent *extent)
     }
     r = find_extent(reading, read.txn, extent);
     if (r < 0) {
+        env_read_done(&read);
         (void)bad(reading, "cannot be found: %s", strerror(-r));
         *extent = (struct extent){.offset = reading->offset, .at = -1};
         tell_extent(reading, extent);

@@ -66,9 +66,9 @@ static bool check_parent(struct subject *subject)
         return true; /* that record is told of by itself */
     if (r < 0 || !S_ISDIR(record.mode) || record.nlink == 0)
         return bad(subject, "the entry is in record %" PRIu64 ", which %s", subject->parent,
-                   r < 0                   ? "does not exist"
+                   r < 0                  ? "does not exist"
                    : S_ISDIR(record.mode) ? "was removed"
-                                           : "is not a directory");
+                                          : "is not a directory");
     return true;
 }
 

@@ -3,9 +3,9 @@
  * check_links.c: records have as many entries as their link count says.
  *
  * Entries don't come in the order of the records they lead to, so they are counted, for a window of
- * records at a time. Beside a writer, names move while they are being counted. So those records whose numbers
- * differ are counted once more, all inside one transaction; that is the only long one of a check, and
- * needed only if numbers differ.
+ * records at a time. Beside a writer, names move while they are being counted. So those records
+ * whose numbers differ are counted once more, all inside one transaction; that is the only long one
+ * of a check, and needed only if numbers differ.
  */
 #include <inttypes.h>
 #include <sys/stat.h>
@@ -65,8 +65,7 @@ static void count_entry(struct window *window, const MDB_val *value)
         return;
     memcpy(&entry, value->mv_data, sizeof(entry));
     const struct links wanted = {.id = entry.id};
-    struct links *links =
-        bsearch(&wanted, window->list, window->count, sizeof(wanted), compare);
+    struct links *links = bsearch(&wanted, window->list, window->count, sizeof(wanted), compare);
     if (links != NULL)
         links->found++;
 }

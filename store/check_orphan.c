@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* check_orphan.c: what is to be removed is there and has no name. (That every record without a name is here is
- * check_record.c's part.) */
+/* check_orphan.c: what is to be removed is there and has no name. (That every record without a name
+ * is here is check_record.c's part.) */
 #include <inttypes.h>
 #include <stdio.h>
 

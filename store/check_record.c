@@ -75,8 +75,7 @@ static bool check_value(struct subject *subject, const MDB_val *value)
 static bool check_times(struct subject *subject)
 {
     const struct layout_record *record = &subject->record;
-    const struct layout_time times[] = {record->atime, record->mtime, record->ctime,
-                                        record->btime};
+    const struct layout_time times[] = {record->atime, record->mtime, record->ctime, record->btime};
     for (size_t i = 0; i < array_length(times); i++)
         if (times[i].nanoseconds >= 1000000000)
             return bad(subject, "the record has a time with %" PRIu32 " nanoseconds",
@@ -104,8 +103,9 @@ static bool check_place(struct subject *subject)
         return true;
     hash_bytes(subject->payload, record->size, hash);
     return memcmp(hash, record->hash, sizeof(hash)) == 0 ||
-           bad(subject, "its content (%" PRIu64 " bytes, inside the record) is damaged: the hash "
-                        "does not match",
+           bad(subject,
+               "its content (%" PRIu64 " bytes, inside the record) is damaged: the hash "
+               "does not match",
                record->size);
 }
 
@@ -157,9 +157,10 @@ static bool check_reference(struct subject *subject)
 }
 
 /*
- * From a directory up to the root or staging. Records are met in the order of their ids, so at a directory
- * with a smaller id the rest of the way was walked before (or found wrong, and told). So a circle is told
- * once, and long ways, which are made of ever larger ids, aren't walked from every step of theirs.
+ * From a directory up to the root or staging. Records are met in the order of their ids, so at a
+ * directory with a smaller id the rest of the way was walked before (or found wrong, and told). So
+ * a circle is told once, and long ways, which are made of ever larger ids, aren't walked from every
+ * step of theirs.
  */
 static bool check_parents(struct subject *subject)
 {
@@ -175,9 +176,9 @@ static bool check_parents(struct subject *subject)
             return true; /* that record is told of by itself */
         if (r < 0 || !S_ISDIR(above.mode) || above.nlink == 0)
             return bad(subject, "the directory is in record %" PRIu64 ", which %s", at,
-                       r < 0                  ? "does not exist"
+                       r < 0                 ? "does not exist"
                        : S_ISDIR(above.mode) ? "was removed"
-                                              : "is not a directory");
+                                             : "is not a directory");
         if (at < subject->id)
             return true;
         if (steps == limit) {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * check_unused.c: extents belong to a content that a record leads to, and to one record only; and table "contents"
- * knows no others. (That each record's content is there and whole is check_record.c's part.)
+ * check_unused.c: extents belong to a content that a record leads to, and to one record only; and
+ * table "contents" knows no others. (That each record's content is there and whole is
+ * check_record.c's part.)
  *
- * Contents are counted a window at a time, like links. Beside a writer: a content is born as an orphan or together
- * with its record, never changes records, and goes away with its record. So one that has extents and is no orphan
- * at some moment has its record from then on until it goes; if a scan of the records that began later has not
- * met it, and the extents are still there afterwards, then nobody leads to it.
+ * Contents are counted a window at a time, like links. Beside a writer: a content is born as an
+ * orphan or together with its record, never changes records, and goes away with its record. So one
+ * that has extents and is no orphan at some moment has its record from then on until it goes; if a
+ * scan of the records that began later has not met it, and the extents are still there afterwards,
+ * then nobody leads to it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,8 +26,8 @@ struct content {
 struct window {
     struct content *list; /* in the order of ids */
     size_t count;
-    uint64_t first, last;  /* ids: contents outside belong to other windows */
-    struct scan extents;   /* where the next window begins */
+    uint64_t first, last; /* ids: contents outside belong to other windows */
+    struct scan extents;  /* where the next window begins */
 };
 
 /* The next CHECK_WINDOW contents: 1, or 0 if these are the last. */
@@ -40,8 +42,7 @@ static int fill(struct check *check, struct window *window)
         if (r <= 0)
             break;
         if (k.mv_size != sizeof(key)) {
-            check_problem(check, "data.mdb", "table \"extents\" has a key of %zu bytes",
-                          k.mv_size);
+            check_problem(check, "data.mdb", "table \"extents\" has a key of %zu bytes", k.mv_size);
             continue;
         }
         memcpy(&key, k.mv_data, sizeof(key));
@@ -158,10 +159,9 @@ static int check_table(struct check *check, const struct window *window)
         memcpy(&key, k.mv_data, sizeof(key));
         memcpy(&value, v.mv_data, sizeof(value));
         uint64_t id = be64toh(key.content);
-        const char *problem =
-            id < window->first || id > window->last
-                ? NULL
-                : judge(check, window, scan.read.txn, id, value.references);
+        const char *problem = id < window->first || id > window->last
+                                  ? NULL
+                                  : judge(check, window, scan.read.txn, id, value.references);
         if (problem == NULL)
             continue;
         scan_pause(&scan);

@@ -5,11 +5,7 @@
 #include <sys/stat.h>
 
 #include "opening.h"
-
-/* LMDB's meta page (mdb.c: MDB_meta), as far as it tells what we have before us. */
-#define LMDB_MAGIC 0xBEEFC0DEu
-#define LMDB_VERSION 1
-#define LMDB_META_OFFSET 16
+#include "pages.h"
 
 int refuse(const struct opening *opening, int error, const char *format, ...)
 {
@@ -65,19 +61,28 @@ int directory_open(const struct opening *opening, int *dir_fd)
     return 0;
 }
 
-static int check_meta(const struct opening *opening, const uint32_t meta[2])
+static int refuse_pages(const struct opening *opening, int state, off_t size)
 {
-    if (meta[0] == __builtin_bswap32(LMDB_MAGIC))
+    switch (state) {
+    case PAGES_SOUND:
+        return 0;
+    case PAGES_NOT_LMDB:
+        return refuse(opening, -EINVAL, DATA_FILE " is not an LMDB file; is this the right path?");
+    case PAGES_OTHER_ORDER:
         return refuse(opening, -EPROTONOSUPPORT,
                       "written on a machine of the other byte order; export it there and import "
                       "the files here");
-    if (meta[0] != LMDB_MAGIC)
-        return refuse(opening, -EINVAL, DATA_FILE " is not an LMDB file; is this the right path?");
-    if (meta[1] != LMDB_VERSION)
+    case PAGES_OTHER_FORMAT:
         return refuse(opening, -EPROTONOSUPPORT,
-                      DATA_FILE " is of LMDB data version %u, this program knows %u", meta[1],
-                      LMDB_VERSION);
-    return 0;
+                      DATA_FILE " has a data format of LMDB that this program doesn't know");
+    case PAGES_MISSING:
+        return refuse(opening, -EINVAL,
+                      DATA_FILE " is damaged or cut off (%lld bytes); restore the store from a "
+                                "backup",
+                      (long long)size);
+    default:
+        return refuse(opening, state, "cannot read " DATA_FILE ": %s", strerror(-state));
+    }
 }
 
 /* Before LMDB maps the file: afterwards closing any descriptor of it would drop LMDB's locks. */
@@ -93,10 +98,5 @@ int directory_check(const struct opening *opening, int dir_fd)
         return refuse(opening, -errno, "cannot open " DATA_FILE ": %s", strerror(errno));
     if (st.st_size == 0 && opening->options->create)
         return 0; /* made and never written: LMDB starts afresh */
-    uint32_t meta[2];
-    if (pread(fd, meta, sizeof(meta), LMDB_META_OFFSET) != sizeof(meta))
-        return refuse(opening, -EINVAL,
-                      DATA_FILE " is cut off (%lld bytes); restore the store from a backup",
-                      (long long)st.st_size);
-    return check_meta(opening, meta);
+    return refuse_pages(opening, pages_look(fd, st.st_size), st.st_size);
 }

@@ -219,8 +219,15 @@ static int span_of(struct store *store, MDB_cursor *extents, const MDB_val *k, c
     off_t value = env_offset(store->env, mdb_cursor_txn(extents), v->mv_data);
     if (value < 0)
         return -EIO;
-    span->offset = value + (off_t)(front + (offset - start));
-    span->length = end - offset;
+    *span = (struct span){
+        .offset = value + (off_t)(front + (offset - start)),
+        .length = end - offset,
+        .content = content,
+        .start = start,
+        .payload = value + (off_t)front,
+        .size = end - start,
+        .front = front,
+    };
     return 0;
 }
 

@@ -55,6 +55,12 @@ int content_clear(struct store *store, MDB_txn *txn, uint64_t content);
 struct span {
     off_t offset;  /* in data.mdb */
     size_t length; /* bytes */
+
+    /* The extent that it is in: */
+    uint64_t content, start; /* its key: content id, offset in the payload */
+    off_t payload;           /* in data.mdb: its first byte of payload */
+    size_t size;             /* bytes of payload */
+    size_t front;            /* bytes of its header page before them; 0: it has none */
 };
 
 /*

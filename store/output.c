@@ -34,8 +34,8 @@ int output_keep(struct output *output)
 {
     if (output->temporary[0] == '\0')
         return 0;
-    int r = renameat(output->dir_fd, output->temporary, output->dir_fd, output->name) < 0 ? -errno
-                                                                                         : 0;
+    int r =
+        renameat(output->dir_fd, output->temporary, output->dir_fd, output->name) < 0 ? -errno : 0;
     /* If both names lead to one file already, rename(2) does nothing. */
     (void)unlinkat(output->dir_fd, output->temporary, 0);
     return r;

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 struct output {
-    int dir_fd;       /* borrowed */
-    const char *name; /* borrowed */
+    int dir_fd;         /* borrowed */
+    const char *name;   /* borrowed */
     char temporary[32]; /* what it is called until output_keep(); "": by its name */
 };
 

@@ -10,8 +10,9 @@
 
 #include "store.h"
 
-/* What the path leads to. `name` is the last name in it and `parent` the directory that has it ("" and the
- * root for the root). -ENOENT, -ENOTDIR, -EPERM (the reserved name), -ENAMETOOLONG, -EINVAL. */
+/* What the path leads to. `name` is the last name in it and `parent` the directory that has it (""
+ * and the root for the root). -ENOENT, -ENOTDIR, -EPERM (the reserved name), -ENAMETOOLONG,
+ * -EINVAL. */
 int path_find(struct store *store, const char *path, const struct store_observer *observer,
               struct store_attr *attr, uint64_t *parent, char name[STORE_NAME_MAX + 1]);
 

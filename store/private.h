@@ -11,6 +11,7 @@
 
 struct keeper;
 struct leases;
+struct verified;
 struct writers;
 
 struct store {
@@ -29,6 +30,8 @@ struct store {
     struct leases *leases;   /* who holds which record */
     struct writers *writers; /* who writes which staged file */
     struct keeper *keeper;   /* seals and reaps in the background */
+
+    struct verified *verified; /* what was read and found sound */
 
     void (*sealed)(void *arg, uint64_t id);
     void (*warn)(void *arg, const char *line);

@@ -7,6 +7,7 @@
 #include "record.h"
 #include "staging.h"
 #include "tree.h"
+#include "verify.h"
 
 /* Spans that one read can touch: 1 MiB in extents of 128 KiB is 9; more come in turns. */
 #define SPANS_MAX 16
@@ -146,6 +147,8 @@ static ssize_t read_fully(int fd, void *buffer, size_t size, off_t offset)
 struct plan {
     enum layout_place place;
     size_t size; /* bytes to read; already copied if inline */
+    bool damaged;
+    struct layout_record record;
     struct span spans[SPANS_MAX];
     int count;
 };
@@ -153,39 +156,41 @@ struct plan {
 static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffer, size_t size,
                      uint64_t offset, struct plan *plan)
 {
-    struct layout_record record;
+    struct layout_record *record = &plan->record;
     MDB_val payload;
-    int r = record_get(store, txn, id, &record, &payload);
+    int r = record_get(store, txn, id, record, &payload);
     if (r < 0)
         return r;
-    if (S_ISDIR(record.mode))
+    if (S_ISDIR(record->mode))
         return -EISDIR;
-    plan->place = record.place;
-    if (record.place == LAYOUT_STAGED)
+    plan->place = record->place;
+    if (record->place == LAYOUT_STAGED)
         return 0;
 
-    uint64_t left = offset < record.size ? record.size - offset : 0;
+    uint64_t left = offset < record->size ? record->size - offset : 0;
     plan->size = left < size ? left : size;
-    if (record.place == LAYOUT_INLINE) {
+    if (record->place == LAYOUT_INLINE) {
+        plan->damaged = !verify_inline(record, &payload);
         if (plan->size > 0)
             memcpy(buffer, (char *)payload.mv_data + offset, plan->size);
         return 0;
     }
-    plan->count = content_locate(store, txn, record.link, record.size, offset, plan->size,
+    plan->count = content_locate(store, txn, record->link, record->size, offset, plan->size,
                                  plan->spans, SPANS_MAX);
     return plan->count < 0 ? plan->count : 0;
 }
 
 /* The places outlive the transaction, because the record is under a lease or has a name that
- * the caller keeps; so the disk is not waited for inside it. */
-static ssize_t read_spans(struct store *store, const struct plan *plan, char *buffer)
+ * the caller keeps; so the disk is not waited for inside it. No lease reaches a writer in another
+ * process: beside one, what was read counts only if the record is still there afterwards. */
+static ssize_t read_spans(struct store *store, uint64_t id, const struct plan *plan, char *buffer)
 {
     size_t done = 0;
     for (int i = 0; i < plan->count; i++) {
         const struct span *span = &plan->spans[i];
-        ssize_t n = read_fully(env_fd(store->env), buffer + done, span->length, span->offset);
-        if (n != (ssize_t)span->length)
-            return n < 0 ? n : -EIO;
+        int r = verify_read(store, id, &plan->record, span, buffer + done);
+        if (r < 0)
+            return r;
         done += span->length;
     }
     return (ssize_t)done;
@@ -213,10 +218,14 @@ static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t 
             if (r < 0)
                 return r;
         }
+        if (plan.damaged)
+            return verify_report(store, id, 0, "wrong bytes");
         if (plan.place == LAYOUT_INLINE)
             return (ssize_t)plan.size;
         if (plan.place == LAYOUT_EXTENTS) {
-            ssize_t n = read_spans(store, &plan, buffer);
+            ssize_t n = read_spans(store, id, &plan, buffer);
+            if (store->read_only && verify_is_gone(store, id))
+                return -ENOENT;
             *more = n > 0 && (size_t)n < plan.size;
             return n;
         }

@@ -8,6 +8,10 @@
 /* Entries in one transaction: a millisecond or so. */
 #define STEPS 1024
 
+/* Bytes of this process in memory from which on the map's pages are given back. */
+#define RESIDENT_MAX ((size_t)64 << 20)
+#define GIVE_BACK_EVERY 16 /* transactions: asking takes longer than many of them */
+
 void scan_start(struct scan *scan, struct store *store, MDB_dbi table)
 {
     *scan = (struct scan){.store = store, .table = table};
@@ -30,11 +34,25 @@ static void find_map(struct scan *scan, uintptr_t inside)
         fclose(maps);
 }
 
-/* Unmap all that was touched (the kernel maps 16 pages around each); it stays in the page cache as long as
- * that pleases. */
-static void give_back(const struct scan *scan)
+/* Pages that are in memory for this process now, its own and mapped ones. */
+static size_t resident_pages(void)
 {
-    if (scan->map_end > 0)
+    size_t all = 0, resident = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (statm == NULL || fscanf(statm, "%zu %zu", &all, &resident) != 2)
+        resident = 0;
+    if (statm != NULL)
+        fclose(statm);
+    return resident;
+}
+
+/* Unmap what was touched, and the pages that the kernel has mapped around each; all stays in the
+ * page cache as long as that pleases. Takes about 1 ms per 2 GiB of map, so not always. */
+static void give_back(struct scan *scan)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (scan->pauses++ % GIVE_BACK_EVERY == 0 && scan->map_end > 0 &&
+        resident_pages() * page > RESIDENT_MAX)
         (void)madvise((void *)scan->map_start, scan->map_end - scan->map_start, MADV_DONTNEED);
 }
 
@@ -82,11 +100,12 @@ int scan_next(struct scan *scan, MDB_val *key, MDB_val *value)
 {
     if (scan->steps == 0)
         scan_pause(scan);
-    int r = scan->cursor == NULL
-                ? resume(scan, key, value)
-                : lmdb_error(mdb_cursor_get(scan->cursor, key, value, MDB_NEXT));
-    if (r < 0)
+    int r = scan->cursor == NULL ? resume(scan, key, value)
+                                 : lmdb_error(mdb_cursor_get(scan->cursor, key, value, MDB_NEXT));
+    if (r < 0) {
+        scan_pause(scan);
         return r == -ENOENT ? 0 : r;
+    }
     scan->steps--;
     if (key->mv_size == 0 || key->mv_size > sizeof(scan->key) || !goes_on(scan, key))
         return -EIO;

@@ -240,7 +240,13 @@ static int publish_file(struct publish *publish)
     if (r != -EBUSY)
         return r;
     r = staging_sync(store, id, true);
-    return r < 0 ? r : store_change(store, release_held, publish, store->page_size);
+    if (r == 0)
+        r = store_change(store, release_held, publish, store->page_size);
+    if (r < 0)
+        return r;
+    /* A writer that let go before that found it held, and left the sealing to us. */
+    r = store_seal(store, id);
+    return r == -EBUSY ? 0 : r;
 }
 
 static int publish_all(struct publish *publish)

@@ -6,10 +6,9 @@
 #include "lease.h"
 #include "meta.h"
 #include "record.h"
+#include "scan.h"
 #include "staging.h"
-
-/* Records to count in one read transaction, so that it stays short. */
-#define COUNT_STEP 4096
+#include "verify.h"
 
 #define FREE_TABLE 0 /* LMDB's own: transaction -> number of pages, the pages */
 
@@ -75,21 +74,22 @@ static void count_record(struct store *store, uint64_t id, const struct layout_r
     stat->unsealed_files += record->place == LAYOUT_STAGED;
 }
 
-/* Count from record `from` on; *next is 0 at the end. */
-static int count_some(struct store *store, uint64_t from, struct store_stat *stat, uint64_t *next)
+static int count_records(struct store *store, struct store_stat *stat)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
-    *next = from;
-    for (int n = 0; r == 0 && n < COUNT_STEP; n++) {
+    cleanup_scan struct scan scan;
+    MDB_val k, v;
+    int r;
+    scan_start(&scan, store, store->tables.records);
+    while ((r = scan_next(&scan, &k, &v)) > 0) {
         struct layout_record record;
-        r = record_next(store, read.txn, *next, next, &record);
-        if (r == 0)
-            count_record(store, (*next)++, &record, stat);
-    }
-    if (r == -ENOENT) {
-        *next = 0;
-        return 0;
+        uint64_t big;
+        if (k.mv_size != sizeof(big))
+            return -EIO;
+        memcpy(&big, k.mv_data, sizeof(big));
+        r = record_get(store, scan.read.txn, be64toh(big), &record, NULL);
+        if (r < 0)
+            return r;
+        count_record(store, be64toh(big), &record, stat);
     }
     return r;
 }
@@ -107,12 +107,11 @@ int store_stat(struct store *store, bool deep, struct store_stat *stat)
     stat->file_bytes = (uint64_t)file.st_size;
     stat->total_pages = stat->file_bytes / store->page_size;
     stat->map_bytes = env_map_size(store->env);
+    stat->damages = verify_damages(store);
     if (!store->read_only) {
         stat->leases = leases_count(store->leases);
         stat->commits = writer_commits(store->writer);
     }
     int r = count_tables(store, stat);
-    for (uint64_t next = 1; r == 0 && deep && next != 0;)
-        r = count_some(store, next, stat, &next);
-    return r;
+    return r == 0 && deep ? count_records(store, stat) : r;
 }

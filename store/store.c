@@ -13,6 +13,7 @@
 #include "opening.h"
 #include "reap.h"
 #include "seal.h"
+#include "verify.h"
 
 static int open_environment(const struct opening *opening, struct store *store)
 {
@@ -79,7 +80,9 @@ int store_open(const char *path, const struct store_options *options, struct sto
     store->sealed = options->sealed;
     store->warn = options->warn;
     store->arg = options->arg;
-    int r = open_all(&opening, store);
+    store->verified = verified_new();
+    int r = store->verified == NULL ? refuse(&opening, -ENOMEM, "out of memory")
+                                    : open_all(&opening, store);
     if (r < 0) {
         store_close(store);
         return r;
@@ -104,6 +107,7 @@ void store_close(struct store *store)
     writer_stop(store->writer);
     writers_free(store->writers);
     leases_free(store->leases);
+    verified_free(store->verified);
     env_close(store->env);
     cleanup_fd_p(&store->owner_fd);
     cleanup_fd_p(&store->staging_fd);

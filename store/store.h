@@ -283,7 +283,8 @@ struct store_stat {
     uint64_t disk_total, disk_free, disk_available; /* bytes of the filesystem it lies on */
     uint64_t map_bytes;                             /* address space reserved for the tree */
     uint64_t leases;                                /* records under a lease now */
-    uint64_t commits;                               /* transactions since the store was opened */
+    uint64_t damages; /* reads of damaged content since the store was opened */
+    uint64_t commits; /* transactions since the store was opened */
 };
 
 /* `deep` also counts by kind and size, which reads every record (not its content), in short
@@ -326,10 +327,10 @@ int store_import(struct store *store, const char *from, const char *to,
                  const struct store_observer *observer, struct store_work *work);
 
 /*
- * The reverse: the file or the directory with all below it at `from`, a path in the store, into host
- * directory `to`, which is made if it is missing (then it gets the attributes of `from`). Host files
- * that are in the way are replaced by rename; directories are merged. Owners are restored by root
- * only. What the hash shows to be damaged is not written but told. Works beside a writer.
+ * The reverse: the file or the directory with all below it at `from`, a path in the store, into
+ * host directory `to`, which is made if it is missing (then it gets the attributes of `from`). Host
+ * files that are in the way are replaced by rename; directories are merged. Owners are restored by
+ * root only. What the hash shows to be damaged is not written but told. Works beside a writer.
  */
 int store_export(struct store *store, const char *from, const char *to,
                  const struct store_observer *observer, struct store_work *work);

@@ -12,6 +12,7 @@
 #ifndef STORE_WALK_H
 #define STORE_WALK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,7 +28,7 @@ struct walk_dir {
     uint64_t id;         /* the record on the store's side */
     unsigned unfinished; /* itself and its directories that are not done: an export */
     bool fresh;          /* the record is new, so it has no names but ours: an import */
-    bool failed;         /* there is no such record, and won't be: an import */
+    atomic_bool failed;  /* there is no such record, and won't be: an import, by any thread */
     char name[];         /* "" for the top */
 };
 

@@ -32,10 +32,16 @@ static void print_help(void)
            "Example: lmdbfs export /var/lib/cache.lmdbfs /tmp/out app-misc\n");
 }
 
+/* What is damaged is told by the export itself. */
+static void ignore(void *arg, const char *line)
+{
+    (void)arg, (void)line;
+}
+
 static int export(void *arg)
 {
     const struct arguments *arguments = arg;
-    const struct store_options options = {.read_only = true};
+    const struct store_options options = {.read_only = true, .warn = ignore};
     struct progress progress;
     struct store_work work;
     struct store *store;

@@ -69,22 +69,27 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         .arg = mount,
     };
     int r = store_open(options->store_path, &how, store, why);
-    if (r == -EROFS && options->read_only) {
+    if ((r == -EROFS || r == -EPROTONOSUPPORT) && options->read_only) {
         how.read_only = true;
         r = store_open(options->store_path, &how, store, why);
     }
     return r;
 }
 
-/* A descriptor that becomes readable when one of the signals comes that shall end us. Blocks
- * them; threads started later inherit that. */
+/*
+ * A descriptor that becomes readable when one of the signals comes that shall end us. Blocks them;
+ * threads started later inherit that. Those that our starter ignores (nohup) stay ignored.
+ */
 static int catch_signals(void)
 {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
+    for (size_t i = 0; i < array_length(numbers); i++) {
+        struct sigaction now;
+        if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+            sigaddset(&set, numbers[i]);
+    }
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     return signalfd(-1, &set, SFD_CLOEXEC);

@@ -77,8 +77,7 @@ static void describe(const struct amounts *now, double elapsed, char *line, size
 static int terminal_width(void)
 {
     struct winsize window;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col
-                                                                               : 80;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
 }
 
 /* Over what is there. A line as wide as the terminal would wrap. */

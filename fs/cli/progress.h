@@ -11,7 +11,8 @@
 #include "store/store.h"
 
 struct progress {
-    const char *command; /* in front of messages; NULL: they are the result, and go to standard output */
+    const char
+        *command; /* in front of messages; NULL: they are the result, and go to standard output */
     bool quiet;
     bool terminal; /* standard error is one that somebody looks at */
     struct timespec start, drawn;

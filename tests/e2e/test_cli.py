@@ -11,6 +11,7 @@ import threading
 import lmdb
 
 import harness
+import trees
 from harness import LMDBFS, is_mounted, lmdbfs, mounted, read_file, run, store_stat, wait_for, write_file
 
 COMMANDS = ("mount", "import", "export", "stat", "check")
@@ -84,6 +85,37 @@ class Mounting(harness.Case):
             pid = harness.owner_pid(self.store)
             run("umount", self.path("mnt"))
             wait_for(lambda: not os.path.exists(f"/proc/{pid}"), what="the daemon ended")
+
+    def test_awkward_paths(self):
+        for name in ("with space", "com,ma", "back\\slash", "quo\"te", "new\nline", "ümläut", "-o", "#hash"):
+            with self.subTest(name):
+                os.mkdir(self.path("mnt " + name))
+                with mounted(self.path(name), at=self.path("mnt " + name)) as mount:
+                    write_file(mount / "file", b"x")
+                    self.assertEqual(os.listdir(mount.path), ["file"])
+                self.assert_clean(self.path(name))
+
+    def test_mountpoint_behind_a_symbolic_link(self):
+        os.mkdir(self.path("real"))
+        os.symlink("real", self.path("link"))
+        lmdbfs("mount", self.store, self.path("link"))
+        with mounted(self.path("other")):  # something else meanwhile, so that the two can't be mixed up
+            self.assertTrue(is_mounted(self.path("real")))
+            pid = harness.owner_pid(self.store)
+            os.mkdir(self.path("another"))
+            self.assert_refused("mount", self.store, self.path("another"), says=[self.path("real")])
+            run("umount", self.path("link"))
+            wait_for(lambda: not os.path.exists(f"/proc/{pid}"), what="the daemon ended")
+
+    def test_mount_that_would_hide_its_own_store(self):
+        """Its daemon would wait for itself."""
+        os.mkdir(self.path("outer"))
+        store = self.path("outer", "store")
+        self.assert_refused("mount", store, self.path("outer"), says=[store], timeout=60)
+        lmdbfs("import", store, os.path.dirname(self.make_file("tree/file")))
+        self.assert_refused("mount", store, self.path("outer"), says=[store], timeout=60)
+        self.assert_refused("mount", store, store, says=[store], timeout=60)
+        self.assertFalse(is_mounted(self.path("outer")))
 
     def test_owner_file_names_the_daemon(self):
         with mounted(self.store) as mount:
@@ -259,6 +291,68 @@ class Mounting(harness.Case):
                 self.assertEqual(len(os.listdir(mount.path)), index)
                 write_file(mount / f"file{index}", b"%d" % index)
         self.assert_clean()
+
+
+class OtherUsers(harness.Case):
+    """Not everybody is root."""
+
+    def setUp(self):
+        super().setUp()
+        self.home = self.path("home")
+        os.mkdir(self.home)
+        os.chown(self.home, harness.NOBODY, harness.NOBODY)
+        self.store = os.path.join(self.home, "store")
+
+    def test_import_and_export(self):
+        trees.make_tree(self.path("tree"), "user", files=40, plain=True)
+
+        def work():
+            lmdbfs("import", self.store, self.path("tree"))
+            lmdbfs("check", self.store)
+            store_stat(self.store)
+            lmdbfs("export", self.store, os.path.join(self.home, "out"))
+
+        run("chmod", "-R", "a+rX", self.path("tree"))
+        harness.as_user(work)
+        without_owners = [{path: {**facts, "uid": 0, "gid": 0} for path, facts in trees.scan(root).items()}
+                          for root in (self.path("tree"), os.path.join(self.home, "out"))]  # fmt: skip
+        trees.assert_same(self, *without_owners)
+
+    def test_store_of_somebody_else(self):
+        """Readable but not writable: read it, or one line."""
+        lmdbfs("import", self.path("foreign"), os.path.dirname(self.make_file("tree/file")))
+
+        def work():
+            done = lmdbfs("stat", "--json", self.path("foreign"), check=False)
+            self.assertIn(done.returncode, (0, 1))
+            self.assert_refused("import", self.path("foreign"), self.path("tree"), says=[self.path("foreign")])
+
+        harness.as_user(work)
+        os.chmod(self.path("foreign"), 0o700)
+        harness.as_user(lambda: self.assert_refused("stat", self.path("foreign"), says=[self.path("foreign")]))
+        self.assert_clean(self.path("foreign"))
+
+    def test_mount(self):
+        """By way of fusermount3, where /dev/fuse is open to all; elsewhere one line says that it isn't."""
+        point = os.path.join(self.home, "mnt")
+
+        def work():
+            os.mkdir(point)
+            done = lmdbfs("mount", self.store, point, check=False)
+            if done.returncode == 0:
+                try:
+                    write_file(os.path.join(point, "file"), b"x")
+                    self.assertEqual(os.stat(os.path.join(point, "file")).st_uid, harness.NOBODY)
+                finally:
+                    run("fusermount3", "-u", point)
+            else:
+                self.assertEqual(done.returncode, 1)
+                self.assertNotEqual(done.stderr, "")
+            return done.returncode
+
+        allowed = os.stat("/dev/fuse").st_mode & 0o006 == 0o006
+        self.assertEqual(harness.as_user(work), 0 if allowed else 1)
+        self.assertFalse(is_mounted(point))
 
 
 class NotAStore(harness.Case):

@@ -195,6 +195,33 @@ class Importing(harness.Case):
             self.assertEqual(sorted(os.listdir(mount.path)), ["only-here", "shared"])
             self.assertEqual(sorted(os.listdir(mount / "shared")), ["a", "b"])
 
+    def test_tree_that_changes_meanwhile(self):
+        """What vanishes on the way is no reason to stop."""
+        for index in range(3000):
+            self.make_file(f"tree/{index % 30}/{index}", b"x" * 3000)
+        stop = self.path("stop")
+
+        def disturb():
+            maker = random.Random("disturb")
+            while not os.path.exists(stop):
+                directory = self.path("tree", str(maker.randrange(30)))
+                for name in os.listdir(directory)[:20]:
+                    os.unlink(os.path.join(directory, name))
+                for index in range(20):
+                    write_file(os.path.join(directory, f"new{maker.random()}"), b"y" * index)
+                os.rename(directory, directory + "-renamed")
+                os.rename(directory + "-renamed", directory)
+
+        child = harness.Child(disturb)
+        try:
+            for number in range(harness.scaled(10, least=3)):
+                lmdbfs("import", self.path(f"store{number}"), self.path("tree"))
+                self.assert_clean(self.path(f"store{number}"))
+                self.assertGreater(store_stat(self.path(f"store{number}"))["files"], 1000)
+        finally:
+            write_file(stop, b"")
+        child.result()
+
     def test_kinds_that_clash(self):
         """A file where the store has a directory, and the reverse: replaced or refused in one line, never damaged."""
         self.make_file("first/name/below", b"1")
@@ -295,8 +322,8 @@ class Interrupted(harness.Case):
 
     def assert_part_of_tree(self):
         """Whatever is in the store is exactly as in the tree."""
-        if not os.path.exists(harness.data_file(self.store)):
-            return 0
+        if not os.path.isdir(os.path.join(self.store, "staging")):  # still being made: the next import does it
+            return self.assert_made_by_the_next_import()
         self.assert_clean()
         out = self.path("part")
         lmdbfs("export", self.store, out)
@@ -308,6 +335,21 @@ class Interrupted(harness.Case):
                 count += 1
         run("rm", "-rf", out)
         return count
+
+    def assert_made_by_the_next_import(self):
+        os.makedirs(self.path("empty"), exist_ok=True)
+        lmdbfs("import", self.store, self.path("empty"))
+        self.assert_clean()
+        self.assertEqual(store_stat(self.store)["files"], 0)
+        return 0
+
+    def test_killed_while_the_store_is_made(self):
+        maker = random.Random("made")
+        for number in (signal.SIGINT, signal.SIGKILL):
+            for _ in range(harness.scaled(40, least=10)):
+                run("rm", "-rf", self.store)
+                self.interrupt(number, maker.uniform(0, 0.01) / self.duration)
+                self.assert_part_of_tree()
 
     def interrupt_at_many_moments(self, number, codes):
         maker = random.Random(number)

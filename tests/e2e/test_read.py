@@ -534,15 +534,18 @@ class Listing(harness.Case):
                 libc.seekdir(stream, places[index])
                 self.assertEqual(next_name(), names[index + 1])
             middle = len(names) // 2
-            for name in names[middle - 20 : middle]:
+            removed = names[middle - 20 : middle]
+            for name in removed:
                 os.unlink(mount / f"many/{name}")
             libc.seekdir(stream, places[middle - 10])
-            self.assertEqual(next_name(), names[middle])
+            while (name := next_name()) in removed:
+                pass  # until the stream is rewound, it may still show them
+            self.assertEqual(name, names[middle])
             libc.rewinddir(stream)
             again = []
             while (name := next_name()) is not None:
                 again.append(name)
-            self.assertEqual(set(again), set(names) - set(names[middle - 20 : middle]))
+            self.assertEqual(set(again), set(names) - set(removed))
             libc.closedir(stream)
 
     def test_listing_and_looking_up_agree(self):

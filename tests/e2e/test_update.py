@@ -141,6 +141,37 @@ class Publishing(MountedCase):
         found = read_file(self.mount / "log").splitlines()
         self.assertEqual(sorted(found), sorted(b"writer%d %04d" % (number, index) for number in range(4) for index in range(lines)))
 
+    def test_holes(self):
+        """fallocate() on a file that is being written does what it does on a disk."""
+        paths = [self.mount / "file", self.path("file")]
+        files = [open(path, "w+b", buffering=0) for path in paths]  # noqa: SIM115
+        for path, file in zip(paths, files):
+            file.write(b"x" * 300_000)
+            for arguments in (["-p", "-o", "8192", "-l", "8192"], ["-z", "-o", "100000", "-l", "5000"],
+                              ["-z", "-o", "299000", "-l", "5000"], ["-l", "400000"], ["-n", "-l", "500000"]):  # fmt: skip
+                run("fallocate", *arguments, path)
+        contents = [os.pread(file.fileno(), 1 << 20, 0) for file in files]
+        self.assertEqual(len(contents[0]), 400_000)
+        self.assertEqual(contents[0], contents[1])
+        for file in files:
+            file.close()
+        wait_sealed(paths[0])
+        run("cmp", *paths)
+        with open(paths[0], "rb") as file:
+            self.assertEqual(os.lseek(file.fileno(), 0, os.SEEK_DATA), 0)
+            self.assertLessEqual(os.lseek(file.fileno(), 0, os.SEEK_HOLE), 400_000)
+
+    def test_direct_and_synchronous_writes(self):
+        for flags in (os.O_DIRECT, os.O_SYNC, os.O_DSYNC, os.O_DIRECT | os.O_APPEND):
+            descriptor = os.open(self.mount / "temporary", os.O_WRONLY | os.O_CREAT | flags)
+            buffer = mmap.mmap(-1, 8192)  # aligned, as O_DIRECT wants it
+            buffer[:] = os.urandom(8192)
+            for _ in range(40):
+                self.assertEqual(os.write(descriptor, buffer), 8192)
+            os.close(descriptor)
+            os.rename(self.mount / "temporary", self.mount / "file")
+            self.assertEqual(read_file(self.mount / "file"), buffer[:] * 40)
+
     def test_writable_mapping_of_a_new_file(self):
         """Pages changed through a mapping are in the file, also those changed last before the rename."""
         for size in (4096, 300_000):
@@ -620,6 +651,64 @@ class Renaming(MountedCase):
         return "done"
 
 
+class ManyProcesses(MountedCase):
+    """Processes that get into each other's way, on the same few names."""
+
+    def disturb(self, root, seed, stop):
+        """Random changes until told to stop. Returns how many succeeded; errors must be those that a disk could give."""
+        maker = random.Random(seed)
+        done = step = 0
+        while not os.path.exists(stop):
+            step += 1
+            outcome = Renaming.outcome(Renaming.random_change(maker, step), root)
+            done += outcome == "done"
+            if outcome in ("EIO", "ESTALE", "ENOTCONN", "ENOSPC", "EFAULT", "ENOSYS"):
+                return outcome
+        return done
+
+    def test_kernel_and_store_agree_afterwards(self):
+        root = self.mount / "tree"
+        os.mkdir(root)
+        for round_ in range(harness.scaled(5, least=2)):
+            stop = self.path(f"stop{round_}")
+            children = [harness.Child(self.disturb, root, f"{round_} {number}", stop) for number in range(6)]
+            time.sleep(1.5)  # the length of a round
+            write_file(stop, b"")
+            for child in children:
+                self.assertGreater(child.result(), 20)
+            self.assert_clean()
+            seen = trees.scan(root)  # by what the kernel remembers
+            self.assert_same_in_the_store(seen)
+
+    def assert_same_in_the_store(self, seen):
+        out = self.path("out")
+        lmdbfs("export", self.store, out, "tree")
+        trees.assert_same(self, seen, trees.scan(out), published=True)
+        run("rm", "-rf", out)
+
+    def test_one_directory_filled_by_many(self):
+        count = harness.scaled(300, least=50)
+
+        def fill(number):
+            for index in range(count):
+                publish(self.mount / f"{number}-{index}", b"%d" % index, self.mount / f".temporary{number}")
+
+        for child in [harness.Child(fill, number) for number in range(6)]:
+            child.result()
+        self.assertEqual(sorted(os.listdir(self.mount.path)), sorted(f"{number}-{index}" for number in range(6) for index in range(count)))
+
+    def test_many_files_open_for_writing(self):
+        """More than the daemon could keep open at the limits that it usually starts with."""
+        count = harness.scaled(3000, least=1500)
+        files = [open(self.mount / f"{index}", "wb", buffering=0) for index in range(count)]  # noqa: SIM115
+        for index, file in enumerate(files):
+            file.write(b"%d" % index)
+        for file in files:
+            file.close()
+        for index in range(count):
+            self.assertEqual(read_file(self.mount / f"{index}"), b"%d" % index)
+
+
 class Attributes(MountedCase):
     options = ("allow_other",)
 
@@ -836,6 +925,15 @@ class Programs(MountedCase):
             os.replace(file.name, self.mount / "value")
             self.assertEqual(read_file(self.mount / "value"), b"%d" % index * index)
         self.assertEqual(os.listdir(self.mount.path), ["value"])
+
+    def test_programs_run_from_the_mount(self):
+        run("install", "-m", "755", "/usr/bin/printf", self.mount / "printf")
+        wait_sealed(self.mount / "printf")
+        self.assertEqual(run(self.mount / "printf", "%d", "42").stdout, "42")
+        write_file(self.mount / "script", b"#!/bin/sh\necho hello\n")
+        os.chmod(self.mount / "script", 0o755)
+        wait_sealed(self.mount / "script")
+        self.assertEqual(run(self.mount / "script").stdout, "hello\n")
 
     def test_shell_redirection(self):
         script = 'cd "$0" && echo one >file.new && mv file.new file && echo two >file.new && mv -f file.new file && cat file'

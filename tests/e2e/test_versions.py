@@ -105,6 +105,30 @@ class OldVersions(Versions):
                 os.close(descriptor)
             self.wait_for_no_orphans()
 
+    def test_reader_that_was_there_before_the_seal(self):
+        """Who opened or mapped a file while it was still being written reads the same file after it was published."""
+        with mounted(self.store) as mount:
+            for size in versions.SIZES:
+                content = versions.content("x", 1, size)
+                with open(mount / "file", "wb", buffering=0) as file:
+                    file.write(content)
+                    descriptor = os.open(mount / "file", os.O_RDONLY)
+                    view = self.map_whole(mount / "file")
+                    self.assertEqual(view[:], content)
+                    inode = os.fstat(descriptor).st_ino
+                harness.wait_sealed(mount / "file")
+                self.assertEqual(os.stat(mount / "file").st_ino, inode)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                self.assertEqual(os.pread(descriptor, size + 1, 0), content)
+                self.assertEqual(view[:], content)
+                publish(mount / "file", b"another")
+                self.assertEqual(os.pread(descriptor, size + 1, 0), content)
+                self.assertEqual(view[:], content)
+                view.close()
+                os.close(descriptor)
+                os.unlink(mount / "file")
+            self.wait_for_no_orphans()
+
     def test_whole_directory_removed_under_its_readers(self):
         with mounted(self.store) as mount:
             os.makedirs(mount / "a/b")

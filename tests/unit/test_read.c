@@ -3,7 +3,10 @@
 #include "support.h"
 
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 
+#define ROOT STORE_ROOT_ID
 #define EXTENT ((size_t)128 << 10)
 
 static const size_t sizes[] = {
@@ -41,9 +44,9 @@ static void content_of_all_sizes_is_read_at_all_offsets(void **state)
         char name[32];
         char *bytes = random_bytes(i, sizes[i]);
         snprintf(name, sizeof(name), "%zu", sizes[i]);
-        uint64_t unsealed = write_unsealed(fixture->store, STORE_ROOT_ID, name, bytes, sizes[i]);
+        uint64_t unsealed = write_unsealed(fixture->store, ROOT, name, bytes, sizes[i]);
         check_reads(fixture->store, unsealed, bytes, sizes[i]);
-        uint64_t id = write_file(fixture->store, STORE_ROOT_ID, name, bytes, sizes[i]);
+        uint64_t id = write_file(fixture->store, ROOT, name, bytes, sizes[i]);
         assert_true(holds(fixture->store, id, bytes, sizes[i]));
         check_reads(fixture->store, id, bytes, sizes[i]);
         free(bytes);
@@ -55,7 +58,7 @@ static void content_of_all_sizes_is_read_at_all_offsets(void **state)
         char name[32];
         char *bytes = random_bytes(i, sizes[i]);
         snprintf(name, sizeof(name), "%zu", sizes[i]);
-        check_reads(fixture->store, id_of(fixture->store, STORE_ROOT_ID, name), bytes, sizes[i]);
+        check_reads(fixture->store, id_of(fixture->store, ROOT, name), bytes, sizes[i]);
         free(bytes);
     }
 }
@@ -65,7 +68,7 @@ static void read_of_many_extents_comes_in_one_call(void **state)
     struct store *store = ((struct fixture *)*state)->store;
     const size_t size = 50 * EXTENT + 77;
     char *bytes = random_bytes(1, size), *found = malloc(size);
-    uint64_t id = write_file(store, STORE_ROOT_ID, "a", bytes, size);
+    uint64_t id = write_file(store, ROOT, "a", bytes, size);
     assert_int_equal(store_read(store, id, found, size, 0), size);
     assert_memory_equal(found, bytes, size);
     assert_int_equal(store_read(store, id, found, size - 3, 3), size - 3);
@@ -81,7 +84,7 @@ static void behind_the_end_there_is_nothing(void **state)
     const size_t some[] = {0, 10, 3000, 5000, 300000};
     for (size_t i = 0; i < array_length(some); i++) {
         char *bytes = random_bytes(2, some[i]);
-        uint64_t id = write_file(store, STORE_ROOT_ID, "a", bytes, some[i]);
+        uint64_t id = write_file(store, ROOT, "a", bytes, some[i]);
         assert_int_equal(store_read(store, id, &byte, 1, (off_t)some[i]), 0);
         assert_int_equal(store_read(store, id, &byte, 1, (off_t)some[i] + 1), 0);
         assert_int_equal(store_read(store, id, &byte, 1, INT64_MAX), 0);
@@ -95,7 +98,7 @@ static void what_is_no_content_is_refused(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
     char bytes[10];
-    assert_int_equal(store_read(store, STORE_ROOT_ID, bytes, 10, 0), -EISDIR);
+    assert_int_equal(store_read(store, ROOT, bytes, 10, 0), -EISDIR);
     assert_int_equal(store_read(store, 123456, bytes, 10, 0), -ENOENT);
     assert_int_equal(store_read(store, 0, bytes, 10, 0), -ENOENT);
 }
@@ -111,7 +114,7 @@ static void target_of_every_length_is_read(void **state)
         char name[16];
         snprintf(name, sizeof(name), "%zu", lengths[i]);
         target[lengths[i]] = '\0';
-        assert_int_equal(store_symlink(store, STORE_ROOT_ID, name, target, &OWNER_FILE, &attr), 0);
+        assert_int_equal(store_symlink(store, ROOT, name, target, &OWNER_FILE, &attr), 0);
         assert_int_equal(attr.mode, S_IFLNK | 0777);
         assert_int_equal(attr.size, lengths[i]);
         assert_int_equal(store_read(store, attr.id, found, sizeof(found), 0), lengths[i]);
@@ -119,10 +122,10 @@ static void target_of_every_length_is_read(void **state)
         target[lengths[i]] = 't';
     }
     target[STORE_SYMLINK_MAX + 1] = '\0';
-    assert_int_equal(store_symlink(store, STORE_ROOT_ID, "x", target, &OWNER_FILE, &attr),
+    assert_int_equal(store_symlink(store, ROOT, "x", target, &OWNER_FILE, &attr),
                      -ENAMETOOLONG);
     target[STORE_SYMLINK_MAX] = '\0';
-    assert_int_equal(store_symlink(store, STORE_ROOT_ID, "4095", target, &OWNER_FILE, &attr),
+    assert_int_equal(store_symlink(store, ROOT, "4095", target, &OWNER_FILE, &attr),
                      -EEXIST);
 }
 
@@ -132,7 +135,7 @@ static void damage_is_eio(void **state)
     struct fixture *fixture = *state;
     struct store *store = fixture->store;
     char *bytes = random_bytes(3, 3 * EXTENT), *found = malloc(3 * EXTENT);
-    uint64_t id = write_file(store, STORE_ROOT_ID, "a", bytes, 3 * EXTENT);
+    uint64_t id = write_file(store, ROOT, "a", bytes, 3 * EXTENT);
     MDB_txn *txn = begin_change(store);
     MDB_cursor *cursor;
     MDB_val k, v;
@@ -178,15 +181,15 @@ static void *replace_often(void *arg)
     uint64_t *words = malloc(700000);
     unsigned rounds = scaled(400, 100);
     for (uint64_t version = 1; version <= rounds; version++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "%u", (unsigned)(version % NAMES));
         size_t size = version_size(version);
         for (size_t i = 0; i < size / 8; i++)
             words[i] = version;
-        uint64_t id = write_unsealed(churn->store, STORE_ROOT_ID, "new", words, size);
+        uint64_t id = write_unsealed(churn->store, ROOT, "new", words, size);
         must(store_seal(churn->store, id) == 0);
         pthread_rwlock_wrlock(&churn->directory);
-        must(store_rename(churn->store, STORE_ROOT_ID, "new", STORE_ROOT_ID, name, 0) == 0);
+        must(store_rename(churn->store, ROOT, "new", ROOT, name, 0) == 0);
         pthread_rwlock_unlock(&churn->directory);
     }
     atomic_store(&churn->stop, true);
@@ -210,11 +213,11 @@ static void *read_often(void *arg)
     struct random random = random_new((uint64_t)pthread_self());
     uint64_t *words = malloc(700000), *again = malloc(700000);
     while (!atomic_load(&churn->stop)) {
-        char name[8];
+        char name[16];
         struct store_attr attr;
         snprintf(name, sizeof(name), "%u", (unsigned)random_below(&random, NAMES));
         pthread_rwlock_rdlock(&churn->directory);
-        bool found = store_lookup(churn->store, STORE_ROOT_ID, name, &attr) == 0;
+        bool found = store_lookup(churn->store, ROOT, name, &attr) == 0;
         must(!found || store_lease(churn->store, attr.id) == 0);
         pthread_rwlock_unlock(&churn->directory);
         if (!found)
@@ -255,6 +258,63 @@ static void readers_see_whole_versions_under_replacement(void **state)
     assert_int_equal(examined.orphans, 0);
 }
 
+/* ------------------------------------------------- beside a writing process -- */
+
+static void read_beside(struct fixture *fixture, int fd)
+{
+    uint64_t *words = malloc(700000);
+    struct random random = random_new(77);
+    unsigned whole = 0;
+    fixture->options.read_only = true;
+    fixture->options.create = false;
+    fixture_open(fixture);
+    must(write(fd, "!", 1) == 1);
+    while (recv(fd, words, 1, MSG_DONTWAIT) != 1) {
+        char name[16];
+        struct store_attr attr;
+        snprintf(name, sizeof(name), "%u", (unsigned)random_below(&random, NAMES));
+        if (store_lookup(fixture->store, ROOT, name, &attr) != 0)
+            continue;
+        /* No lease of ours reaches the writer: a version can be gone before it is read, but
+         * it is gone as a whole. */
+        ssize_t n = store_read(fixture->store, attr.id, words, 700000, 0);
+        must(n == -ENOENT || n == (ssize_t)version_size(words[0]));
+        for (ssize_t i = 0; i < n / 8; i++)
+            must(words[i] == words[0]);
+        whole += n > 0;
+    }
+    must(whole > 0);
+    fixture_close(fixture);
+    must(fixture->warning[0] == '\0');
+    free(words);
+}
+
+static void reader_process_beside_a_writer_sees_whole_versions(void **state)
+{
+    struct fixture *fixture = *state;
+    int ends[2], status;
+    char byte;
+    fixture_close(fixture);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        read_beside(fixture, ends[1]);
+        _exit(0);
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    fixture_open(fixture);
+    struct churn churn = {.store = fixture->store};
+    pthread_rwlock_init(&churn.directory, NULL);
+    replace_often(&churn);
+    pthread_rwlock_destroy(&churn.directory);
+    assert_int_equal(write(ends[0], "!", 1), 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(ends[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +325,7 @@ int main(void)
         test_with_store(target_of_every_length_is_read),
         test_with_store(damage_is_eio),
         test_with_store(readers_see_whole_versions_under_replacement),
+        test_with_store(reader_process_beside_a_writer_sees_whole_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

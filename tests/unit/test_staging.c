@@ -129,7 +129,7 @@ static void times_are_as_set(void **state)
     const size_t files[] = {0, 100, 5000, 300000};
     char *bytes = random_bytes(2, 300000);
     for (size_t i = 0; i < array_length(files); i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "%zu", i);
         uint64_t id = write_unsealed(store, STORE_ROOT_ID, name, bytes, files[i]);
         struct store_attr attr = set_times(store, id);
@@ -240,7 +240,7 @@ static void list_has_host_files_only_of_ids(void **state)
     assert_int_equal(count, 0);
     free(ids);
     for (int i = 0; i < 100; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "%d", i);
         expected[i] = write_unsealed(store, STORE_ROOT_ID, name, "x", 1);
     }

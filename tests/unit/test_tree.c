@@ -193,7 +193,7 @@ static void links_are_counted(void **state)
     uint64_t file = write_file(store, ROOT, "a", "x", 1);
     uint64_t directory = make_directory(store, ROOT, "d");
     for (uint32_t i = 2; i < 10; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof(name), "%u", i);
         assert_int_equal(store_link(store, file, directory, name, &attr), 0);
         assert_int_equal(attr.id, file);
@@ -562,7 +562,7 @@ struct twin {
 struct spot {
     char path[600]; /* the host's */
     uint64_t parent;
-    char name[8];
+    char name[16];
 };
 
 static struct spot random_spot(struct twin *twin)
@@ -675,7 +675,7 @@ static unsigned compare_directories(struct twin *twin, const char *path, uint64_
 {
     unsigned found = 0;
     for (unsigned i = 0; i < POOL; i++) {
-        char name[8], below[600], target[16] = "", ours[16] = "";
+        char name[16], below[600], target[16] = "", ours[16] = "";
         struct stat st;
         struct store_attr attr;
         uint64_t serial = 0;

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Bytes that rot on the disk are told when they are read, and by name. */
+#include "support.h"
+
+#include "store/extent.h"
+#include "store/record.h"
+#include "store/verify.h"
+
+#define ROOT STORE_ROOT_ID
+#define EXTENT ((size_t)128 << 10)
+
+/* Turn a byte of data.mdb over; through the store's own descriptor, since closing any other
+ * would drop LMDB's locks. */
+static void rot(struct store *store, off_t at)
+{
+    char byte;
+    assert_int_equal(pread(env_fd(store->env), &byte, 1, at), 1);
+    byte = (char)~byte;
+    assert_int_equal(pwrite(env_fd(store->env), &byte, 1, at), 1);
+}
+
+/* Where the payload of a record has its byte `offset`. */
+static off_t place_of(struct store *store, uint64_t id, uint64_t offset)
+{
+    struct layout_record record;
+    MDB_val payload;
+    struct span span;
+    MDB_txn *txn = begin_read(store);
+    assert_int_equal(record_get(store, txn, id, &record, &payload), 0);
+    off_t place;
+    if (record.place == LAYOUT_INLINE) {
+        place = env_offset(store->env, txn, payload.mv_data) + (off_t)offset;
+    } else {
+        assert_int_equal(
+            content_locate(store, txn, record.link, record.size, offset, 1, &span, 1), 1);
+        place = span.offset;
+    }
+    end_read(store, txn);
+    return place;
+}
+
+static uint64_t damages(struct store *store)
+{
+    struct store_stat stat;
+    must(store_stat(store, false, &stat) == 0);
+    return stat.damages;
+}
+
+/* A warning that names the file; the next one is new again. */
+static void assert_warned(struct fixture *fixture, const char *path)
+{
+    with_mutex(&fixture->lock);
+    if (strstr(fixture->warning, path) == NULL || strstr(fixture->warning, "damaged") == NULL)
+        fail_msg("\"%s\" does not name %s", fixture->warning, path);
+    fixture->warning[0] = '\0';
+}
+
+static void assert_not_warned(struct fixture *fixture)
+{
+    with_mutex(&fixture->lock);
+    assert_string_equal(fixture->warning, "");
+}
+
+static void damage_of_every_kind_of_payload_is_told_by_name(void **state)
+{
+    struct fixture *fixture = *state;
+    const size_t sizes[] = {1, 1926, 1927, 4080, 4081, EXTENT, 3 * EXTENT + 5};
+    uint64_t directory = make_directory(fixture->store, ROOT, "some where");
+    for (size_t i = 0; i < array_length(sizes); i++) {
+        char name[16], path[64], *found = malloc(sizes[i]);
+        snprintf(name, sizeof(name), "%zu", sizes[i]);
+        snprintf(path, sizeof(path), "some where/%zu", sizes[i]);
+        char *bytes = random_bytes(i, sizes[i]);
+        uint64_t id = write_file(fixture->store, directory, name, bytes, sizes[i]);
+        const size_t spots[] = {0, sizes[i] / 2, sizes[i] - 1};
+        for (size_t j = 0; j < array_length(spots); j++) {
+            fixture_reopen(fixture); /* what was verified is forgotten */
+            struct store *store = fixture->store;
+            off_t place = place_of(store, id, spots[j]);
+            rot(store, place);
+            assert_int_equal(store_read(store, id, found, sizes[i], 0), -EIO);
+            assert_warned(fixture, path);
+            /* A part of it that is whole is refused as well. */
+            assert_int_equal(store_read(store, id, found, 1, (off_t)spots[j]), -EIO);
+            assert_warned(fixture, path);
+            assert_int_equal(damages(store), 2);
+            rot(store, place);
+            assert_int_equal(store_read(store, id, found, sizes[i], 0), sizes[i]);
+            assert_memory_equal(found, bytes, sizes[i]);
+            assert_not_warned(fixture);
+        }
+        free(bytes);
+        free(found);
+    }
+}
+
+static void damaged_target_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store_attr attr;
+    char target[3001], found[3000];
+    memset(target, 't', 3000);
+    for (int length = 6; length <= 3000; length += 2994) {
+        target[length] = '\0';
+        assert_int_equal(store_symlink(fixture->store, ROOT, length == 6 ? "short" : "long", target,
+                                       &OWNER_FILE, &attr),
+                         0);
+        target[length] = 't';
+        off_t place = place_of(fixture->store, attr.id, 3);
+        rot(fixture->store, place);
+        assert_int_equal(store_read(fixture->store, attr.id, found, sizeof(found), 0), -EIO);
+        assert_warned(fixture, length == 6 ? "short" : "long");
+        rot(fixture->store, place);
+        assert_int_equal(store_read(fixture->store, attr.id, found, sizeof(found), 0), length);
+    }
+}
+
+static void damage_in_one_extent_leaves_the_others(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    char *bytes = random_bytes(1, 3 * EXTENT), *found = malloc(3 * EXTENT);
+    uint64_t id = write_file(store, ROOT, "a", bytes, 3 * EXTENT);
+    off_t place = place_of(store, id, EXTENT + 77);
+    rot(store, place);
+    assert_int_equal(store_read(store, id, found, EXTENT, 0), EXTENT);
+    assert_memory_equal(found, bytes, EXTENT);
+    assert_int_equal(store_read(store, id, found, EXTENT, 2 * EXTENT), EXTENT);
+    assert_memory_equal(found, bytes + 2 * EXTENT, EXTENT);
+    assert_not_warned(fixture);
+    assert_int_equal(store_read(store, id, found, 3 * EXTENT, 0), -EIO);
+    assert_warned(fixture, "a");
+    assert_int_equal(store_read(store, id, found, 1, EXTENT), -EIO);
+    assert_warned(fixture, "a");
+    rot(store, place);
+    free(bytes);
+    free(found);
+}
+
+static void wrong_header_is_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    char *bytes = random_bytes(1, 5000), found[5000];
+    uint64_t id = write_file(store, ROOT, "a", bytes, 5000);
+    off_t header = place_of(store, id, 0) - 4080;
+    const off_t fields[] = {0, 8, 16, 24, 39}; /* content, offset, length, hash, its end */
+    for (size_t i = 0; i < array_length(fields); i++) {
+        rot(store, header + fields[i]);
+        assert_int_equal(store_read(store, id, found, 5000, 0), -EIO);
+        assert_warned(fixture, "a");
+        rot(store, header + fields[i]);
+    }
+    assert_true(holds(store, id, bytes, 5000));
+    free(bytes);
+}
+
+/* Another version's page in place of ours: its own hash is right. */
+static void extent_of_another_content_is_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    char *bytes = random_bytes(1, 10000), page[2][8192], found[5000];
+    uint64_t a = write_file(store, ROOT, "a", bytes, 4090);
+    uint64_t b = write_file(store, ROOT, "b", bytes + 5000, 4090);
+    off_t places[2] = {place_of(store, a, 0) - 4080, place_of(store, b, 0) - 4080};
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pread(env_fd(store->env), page[i], 8176, places[i]), 8176);
+    assert_int_equal(pwrite(env_fd(store->env), page[1], 8176, places[0]), 8176);
+    assert_int_equal(store_read(store, a, found, 5000, 0), -EIO);
+    assert_warned(fixture, "a");
+    assert_int_equal(store_read(store, b, found, 5000, 0), 4090);
+    assert_int_equal(pwrite(env_fd(store->env), page[0], 8176, places[0]), 8176);
+    free(bytes);
+}
+
+static void what_is_gone_is_no_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    assert_true(verify_is_gone(store, 123456));
+    assert_int_equal(verify_report(store, 123456, 0, "nothing"), -ENOENT);
+    uint64_t id = write_file(store, ROOT, "a", "x", 1);
+    assert_false(verify_is_gone(store, id));
+    assert_int_equal(damages(store), 0);
+    assert_not_warned(fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        test_with_store(damage_of_every_kind_of_payload_is_told_by_name),
+        test_with_store(damaged_target_is_told),
+        test_with_store(damage_in_one_extent_leaves_the_others),
+        test_with_store(wrong_header_is_damage),
+        test_with_store(extent_of_another_content_is_damage),
+        test_with_store(what_is_gone_is_no_damage),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

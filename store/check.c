@@ -13,6 +13,9 @@
 #define NAMES_MAX 200
 
 static void report(struct check *check, const char *path, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
+
+static void report(struct check *check, const char *path, const char *format, va_list args)
 {
     char text[STORE_WHY_MAX];
     vsnprintf(text, sizeof(text), format, args);

@@ -6,10 +6,10 @@
 
 #define PLACE_MAX (((uint64_t)1 << 63) - 2) /* so that place + 1 is a valid off_t */
 
-struct key {
+union key {
     struct layout_entry_key fixed;
-    char name[STORE_NAME_MAX + 1];
-} LAYOUT_PACKED;
+    char bytes[sizeof(struct layout_entry_key) + STORE_NAME_MAX];
+};
 
 uint64_t entry_place(const char *name, size_t length)
 {
@@ -19,7 +19,7 @@ uint64_t entry_place(const char *name, size_t length)
     return place > PLACE_MAX ? PLACE_MAX : place;
 }
 
-static int make_key(uint64_t parent, const char *name, struct key *key, MDB_val *value)
+static int make_key(uint64_t parent, const char *name, union key *key, MDB_val *value)
 {
     size_t length = strlen(name);
     if (length == 0)
@@ -28,7 +28,7 @@ static int make_key(uint64_t parent, const char *name, struct key *key, MDB_val 
         return -ENAMETOOLONG;
     key->fixed.parent = htobe64(parent);
     key->fixed.place = htobe64(entry_place(name, length));
-    memcpy(key->name, name, length);
+    memcpy(key->fixed.name, name, length);
     value->mv_size = sizeof(key->fixed) + length;
     value->mv_data = key;
     return 0;
@@ -48,7 +48,7 @@ static int decode(const MDB_val *value, struct entry *entry)
 int entry_get(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
               struct entry *entry)
 {
-    struct key key;
+    union key key;
     MDB_val k, v;
     int r = make_key(parent, name, &key, &k);
     if (r < 0)
@@ -60,7 +60,7 @@ int entry_get(struct store *store, MDB_txn *txn, uint64_t parent, const char *na
 static int put(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
                const struct entry *entry, unsigned flags)
 {
-    struct key key;
+    union key key;
     MDB_val k;
     int r = make_key(parent, name, &key, &k);
     if (r < 0)
@@ -85,7 +85,7 @@ int entry_add(struct store *store, MDB_txn *txn, uint64_t parent, const char *na
 
 int entry_remove(struct store *store, MDB_txn *txn, uint64_t parent, const char *name)
 {
-    struct key key;
+    union key key;
     MDB_val k;
     int r = make_key(parent, name, &key, &k);
     return r < 0 ? r : lmdb_error(mdb_del(txn, store->tables.entries, &k, NULL));

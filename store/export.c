@@ -206,6 +206,7 @@ static int export_tree(struct exporting *export)
         if (r == 0)
             r = finish(export, dir);
         walk_release(dir);
+        memory_trim(&export->memory, export->store);
     }
     return r;
 }

@@ -5,6 +5,7 @@
 
 #include <xxhash.h>
 
+#include "memory.h"
 #include "private.h"
 #include "shared.h"
 #include "walk.h"
@@ -24,6 +25,7 @@ struct exporting {
     XXH3_state_t *hash;
     char *buffer; /* EXPORT_COPY_BYTES */
     bool root;    /* may set owners */
+    struct memory memory;
 };
 
 /* A name in the store and where it goes. */

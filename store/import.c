@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "ahead.h"
 #include "entry.h"
 #include "observe.h"
 #include "path.h"
@@ -187,9 +188,11 @@ static int import_names(struct importing *import, struct walk_dir *dir)
     int r = walk_list(fd, &import->names);
     if (r < 0)
         return import_source_error(import, dir, NULL, r);
+    cleanup_ahead struct ahead ahead;
+    ahead_start(&ahead, fd, &import->names);
     for (size_t i = 0; i < import->names.count && r == 0; i++) {
         const struct walk_name *name = &import->names.list[i];
-        struct source source = {dir, fd, import->names.text + name->offset, {0}};
+        struct source source = {dir, fd, import->names.text + name->offset, &ahead, i, {0}};
         r = observe_stop(import->observer) ? -EINTR : import_name(import, &source, name->type);
     }
     return r;

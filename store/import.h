@@ -11,6 +11,8 @@
 #include "shared.h"
 #include "walk.h"
 
+struct ahead;
+
 struct importing {
     struct store *store;
     const struct store_observer *observer;
@@ -29,7 +31,9 @@ struct source {
     struct walk_dir *dir;
     int dir_fd;
     const char *name;
-    struct stat st; /* what add_item() makes a record from */
+    struct ahead *ahead; /* over the directory, */
+    size_t index;        /* in which the name has this place */
+    struct stat st;      /* what add_item() makes a record from */
 };
 
 /* The functions below return 0 where the import can go on, also without this name; else they have

@@ -2,6 +2,7 @@
 /* import_file.c: regular files and symbolic links, with one name or several. */
 #include <fcntl.h>
 
+#include "ahead.h"
 #include "import.h"
 #include "ingest.h"
 #include "observe.h"
@@ -102,20 +103,9 @@ static int import_large(struct importing *import, const struct source *source, i
     return remember(import, source, item);
 }
 
-/* A reader leaves no trace where it may: reading for a copy is not use. */
-static int open_file(const struct source *source)
-{
-    /* O_NONBLOCK: it may have become a fifo, which would make us wait. */
-    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    int fd = openat(source->dir_fd, source->name, flags | O_NOATIME);
-    if (fd < 0 && errno == EPERM)
-        fd = openat(source->dir_fd, source->name, flags);
-    return fd < 0 ? -errno : fd;
-}
-
 int import_file(struct importing *import, struct source *source)
 {
-    cleanup_fd int fd = open_file(source);
+    cleanup_fd int fd = ahead_take(source->ahead, source->index);
     if (fd < 0 || fstat(fd, &source->st) < 0)
         return import_source_error(import, source->dir, source->name, fd < 0 ? fd : -errno);
     const struct stat *st = &source->st;

@@ -52,6 +52,7 @@ static int finish(struct pipeline *pipeline)
         abandon(pipeline, batch);
     else
         settle(pipeline, batch);
+    memory_trim(&pipeline->memory, pipeline->store);
     return pipeline->result;
 }
 
@@ -65,12 +66,12 @@ static int send_off(struct pipeline *pipeline)
     pipeline->running = batch;
     pipeline->filling = &pipeline->batches[batch == &pipeline->batches[0]];
     int error = pthread_create(&pipeline->thread, NULL, run, pipeline);
-    if (error != 0) {
-        pipeline->running = NULL;
-        abandon(pipeline, batch);
-        pipeline->result = -error;
-    }
-    return pipeline->result;
+    if (error == 0)
+        return 0;
+    pipeline->running = NULL;
+    abandon(pipeline, batch);
+    pipeline->result = -error;
+    return -error;
 }
 
 int pipeline_add(struct pipeline *pipeline, enum batch_kind kind, struct walk_dir *parent,

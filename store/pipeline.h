@@ -9,6 +9,7 @@
 #define STORE_PIPELINE_H
 
 #include "batch.h"
+#include "memory.h"
 
 /* Called from the user's thread for every item of a batch that is durable: see its result. */
 typedef void pipeline_fn(void *arg, const struct batch_item *item);
@@ -22,6 +23,7 @@ struct pipeline {
     struct batch *running; /* by the thread; NULL: none */
     pthread_t thread;
     int result; /* the thread's */
+    struct memory memory;
 };
 
 int pipeline_init(struct pipeline *pipeline, struct store *store, pipeline_fn *settle, void *arg);

@@ -9,6 +9,7 @@
 #ifndef STORE_SCAN_H
 #define STORE_SCAN_H
 
+#include "memory.h"
 #include "private.h"
 
 #define SCAN_KEY_MAX 511 /* LMDB's */
@@ -21,8 +22,9 @@ struct scan {
     unsigned steps;  /* left in this transaction */
     unsigned pauses; /* transactions so far */
     char key[SCAN_KEY_MAX];
-    size_t key_size;              /* of the present entry; 0 before the first */
-    uintptr_t map_start, map_end; /* the map's place in memory; 0 if it has to be looked for */
+    size_t key_size; /* of the present entry; 0 before the first */
+    const void *at;  /* the value of the present entry */
+    struct memory memory;
 };
 
 void scan_start(struct scan *scan, struct store *store, MDB_dbi table);

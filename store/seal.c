@@ -147,6 +147,12 @@ static void end(struct store *store, uint64_t id)
     remove_file(store->writers, id);
 }
 
+static void tell_sealed(struct store *store, uint64_t id)
+{
+    if (store->sealed != NULL)
+        store->sealed(store->arg, id);
+}
+
 void seal_finish(struct store *store, uint64_t id)
 {
     int r = ingest_staged(store, id);
@@ -156,8 +162,8 @@ void seal_finish(struct store *store, uint64_t id)
     if (r < 0)
         store_warn(store, "cannot seal file %llu, it stays in the staging area: %s",
                    (unsigned long long)id, strerror(-r));
-    else if (store->sealed != NULL)
-        store->sealed(store->arg, id);
+    else
+        tell_sealed(store, id);
 }
 
 int store_seal(struct store *store, uint64_t id)
@@ -232,11 +238,19 @@ static int release_held(MDB_txn *txn, void *arg)
     return record_update(publish->store, txn, id, &record);
 }
 
+static int seal_and_tell(struct store *store, uint64_t id)
+{
+    int r = store_seal(store, id);
+    if (r == 0)
+        tell_sealed(store, id);
+    return r;
+}
+
 static int publish_file(struct publish *publish)
 {
     struct store *store = publish->store;
     uint64_t id = publish->ids[publish->count];
-    int r = store_seal(store, id);
+    int r = seal_and_tell(store, id);
     if (r != -EBUSY)
         return r;
     r = staging_sync(store, id, true);
@@ -245,7 +259,7 @@ static int publish_file(struct publish *publish)
     if (r < 0)
         return r;
     /* A writer that let go before that found it held, and left the sealing to us. */
-    r = store_seal(store, id);
+    r = seal_and_tell(store, id);
     return r == -EBUSY ? 0 : r;
 }
 

@@ -72,8 +72,9 @@ struct store_options {
     size_t map_size;     /* address space for the tree in bytes; 0 = as much as is sensible.
                           * Grows by itself: only tests need to set it */
 
-    /* Called when a file was sealed behind its users' backs (by store_writer_close()), so
-     * that they forget cached attributes. From a thread of the store's that holds no lock. */
+    /* Called when a file was sealed behind its users' backs (by store_writer_close() or
+     * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
+     * thread of the store's or the caller's. */
     void (*sealed)(void *arg, uint64_t id);
     /* Called with one line of text for the log: things that nobody waits for went wrong.
      * From any thread. NULL = stderr. */

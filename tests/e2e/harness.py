@@ -434,6 +434,20 @@ class Case(unittest.TestCase):
             self.fail("no error; expected " + "/".join(errno.errorcode[number] for number in numbers))
 
 
+class MountedCase(Case):
+    """A test on a fresh mount, and a clean store afterwards."""
+
+    options = ()
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.assert_clean)
+        self.mount = self.enterContext(mounted(self.store, *self.options))
+
+    def contents(self, *names):
+        return [read_file(self.mount / name) for name in names]
+
+
 # --------------------------------------------------------------------------------------------- small tools --
 
 

@@ -69,7 +69,7 @@ class Load:
             self.version += 1
             key = f"w{self.number}/k{self.maker.randrange(self.KEYS)}"
             self.maker.choice((self.publish_beside, self.publish_from_root, self.publish_staged, self.write_in_place,
-                               self.remove))(key)  # fmt: skip
+                               self.remove))(key)
 
     def content(self, key):
         return versions.content(key, self.version, self.maker.choice(versions.SIZES))
@@ -200,7 +200,7 @@ class Leftovers(harness.Case):
                 write_file(mount / f"closed{index}", versions.content("closed", index, size))
             opened = []
             for index in range(5):
-                file = open(mount / f"open{index}", "wb", buffering=0)  # noqa: SIM115
+                file = open(mount / f"open{index}", "wb", buffering=0)
                 file.write(b"written %d" % index)
                 opened.append(file)
             os.rename(mount / "open4", mount / "renamed")
@@ -292,7 +292,7 @@ class Leftovers(harness.Case):
 
     def test_times_and_modes_of_unsealed_files(self):
         with mounted(self.store) as mount:
-            file = open(mount / "file", "wb", buffering=0)  # noqa: SIM115
+            file = open(mount / "file", "wb", buffering=0)
             file.write(b"x")
             os.chmod(mount / "file", 0o640)
             os.utime(mount / "file", ns=(1, 1_234_567_891_234_567_891))

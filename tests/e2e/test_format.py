@@ -66,7 +66,7 @@ class Reader:
     def record(self, id_):
         value = self.get("records", struct.pack(">Q", id_))
         names = ("mode", "place", "flags", "uid", "gid", "nlink", "size", "link", "hash", "atime", "atime_ns", "mtime",
-                 "mtime_ns", "ctime", "ctime_ns", "btime", "btime_ns")  # fmt: skip
+                 "mtime_ns", "ctime", "ctime_ns", "btime", "btime_ns")
         return dict(zip(names, RECORD.unpack_from(value)), inline=value[RECORD.size :])
 
     def payload(self, id_, record):
@@ -290,7 +290,7 @@ class OtherVersions(harness.Case):
 
     def assert_all_refuse(self, *says):
         for command in (["stat", self.store], ["check", self.store], ["export", self.store, self.path("out")],
-                        ["import", self.store, self.path("tree")], ["mount", self.store, self.path("mnt")]):  # fmt: skip
+                        ["import", self.store, self.path("tree")], ["mount", self.store, self.path("mnt")]):
             with self.subTest(command[0]):
                 self.assert_refused(*command, says=[self.store, *says])
         self.assertFalse(harness.is_mounted(self.path("mnt")))

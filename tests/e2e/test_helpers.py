@@ -41,7 +41,7 @@ class Helpers(harness.Case):
         for name in ("upper", "work"):
             os.mkdir(os.path.join(layer, name))
         run("mount", "-t", "overlay", "overlay", "-o",
-            f"lowerdir={directory},upperdir={layer}/upper,workdir={layer}/work", directory)  # fmt: skip
+            f"lowerdir={directory},upperdir={layer}/upper,workdir={layer}/work", directory)
         shutil.copy(HELPER, "/sbin/mount.lmdbfs")
         os.symlink(LMDBFS, "/sbin/lmdbfs")
         os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -79,15 +79,16 @@ class Helpers(harness.Case):
         self.assert_clean()
 
     def test_options_of_mount_and_systemd_are_taken_or_dropped(self):
-        dropped = ("nofail,x-systemd.automount,x-systemd.idle-timeout=1min,x-systemd.requires=a.service,noauto,user=nobody,"
-                   "users,nouser,owner,group,_netdev,comment=a comment,defaults,x-anything.at-all,auto")  # fmt: skip
+        dropped = ("nofail,x-systemd.automount,x-systemd.idle-timeout=1min,x-systemd.requires=a.service,noauto,"
+                   "user=nobody,users,nouser,owner,group,_netdev,comment=a comment,defaults,x-anything.at-all,auto")
 
         def inside():
-            with self.mounted_by("mount", "-t", "lmdbfs", self.store, self.path("mnt"), "-o", dropped) as point:
+            command = ("mount", "-t", "lmdbfs", self.store, self.path("mnt"), "-o")
+            with self.mounted_by(*command, dropped) as point:
                 write_file(os.path.join(point, "file"), b"x")
                 self.assertIn("rw", self.options(point))
             for option in dropped.split(","):
-                with self.mounted_by("mount", "-t", "lmdbfs", self.store, self.path("mnt"), "-o", option + ",ro") as point:
+                with self.mounted_by(*command, option + ",ro") as point:
                     self.assertIn("ro", self.options(point))
 
         self.in_namespace(inside)
@@ -111,7 +112,8 @@ class Helpers(harness.Case):
 
         def inside():
             os.makedirs(self.path("mnt"))
-            done = run("mount", "-t", "lmdbfs", self.store, self.path("mnt"), "-o", "context=system_u:object_r:var_t:s0", check=False)
+            option = "context=system_u:object_r:var_t:s0"
+            done = run("mount", "-t", "lmdbfs", self.store, self.path("mnt"), "-o", option, check=False)
             if done.returncode == 0:
                 run("umount", self.path("mnt"))
             self.assertNotRegex(done.stderr, "(?i)unknown option")
@@ -123,7 +125,7 @@ class Helpers(harness.Case):
             store, point = self.path("a store"), self.path("a mount")
             fstab = self.path("fstab")
             line = " ".join((store.replace(" ", "\\040"), point.replace(" ", "\\040"), "lmdbfs",
-                             "defaults,nofail,x-systemd.automount,noatime", "0", "0"))  # fmt: skip
+                             "defaults,nofail,x-systemd.automount,noatime", "0", "0"))
             write_file(fstab, b"# a comment\n" + line.encode() + b"\n")
             with self.mounted_by("mount", "--fstab", fstab, point, at=point):
                 write_file(os.path.join(point, "file"), b"content")

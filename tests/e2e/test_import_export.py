@@ -272,8 +272,9 @@ class Importing(harness.Case):
 
     def test_progress_on_a_terminal(self):
         os.mkdir(self.path("tree"))
+        size = harness.scaled(64 << 20, least=8 << 20)
         for index in range(4):
-            trees.write_random(self.path("tree", f"{index}"), harness.scaled(64 << 20, least=8 << 20), random.Random(index))
+            trees.write_random(self.path("tree", f"{index}"), size, random.Random(index))
         trees.make_tree(self.path("tree", "small"), "progress", files=300, sizes=[10, 2000])
         text = self.run_on_terminal("import", self.store, self.path("tree"))
         self.assertIn("\r", text.replace("\r\n", "\n"))

@@ -391,7 +391,8 @@ class Control(harness.Case):
             write_file(mount / "file", b"x")
             os.mkdir(mount / "directory")
             control = mount / ".lmdbfs"
-            refused = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
+            refused = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.ENOTEMPTY,
+                       errno.EISDIR, errno.ENOTDIR)
             for number, action in enumerate((
                 lambda: os.rmdir(control),
                 lambda: os.rmdir(mount.staging),
@@ -413,7 +414,7 @@ class Control(harness.Case):
                 lambda: os.mkdir(control),
                 lambda: os.truncate(control + "/stats", 0),
                 lambda: write_file(control + "/stats", b"x"),
-            )):  # fmt: skip
+            )):
                 with self.subTest(number), self.assert_errno(*refused):
                     action()
             self.assertEqual(sorted(os.listdir(mount.path)), ["directory", "file"])
@@ -511,12 +512,13 @@ class Listing(harness.Case):
     def test_going_back_to_a_place(self):
         """telldir() and seekdir(): the listing continues behind the place, whatever was removed before it."""
         entries = (("number", ctypes.c_uint64), ("offset", ctypes.c_int64), ("length", ctypes.c_uint16),
-                   ("type", ctypes.c_uint8), ("name", ctypes.c_char * 256))  # fmt: skip
+                   ("type", ctypes.c_uint8), ("name", ctypes.c_char * 256))
         entry_type = type("dirent", (ctypes.Structure,), {"_fields_": entries})
         libc = harness.LIBC
         libc.opendir.restype = libc.readdir.restype = ctypes.c_void_p
         libc.telldir.restype = ctypes.c_long
-        libc.telldir.argtypes = libc.readdir.argtypes = libc.closedir.argtypes = libc.rewinddir.argtypes = [ctypes.c_void_p]
+        for function in (libc.telldir, libc.readdir, libc.closedir, libc.rewinddir):
+            function.argtypes = [ctypes.c_void_p]
         libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
 
         def next_name():

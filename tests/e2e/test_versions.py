@@ -60,7 +60,8 @@ class OldVersions(Versions):
 
             descriptor = os.open(path, os.O_RDONLY)
             keepers = [harness.Child(keep, number) for number in range(2)]
-            wait_for(lambda: all(os.path.exists(self.path(f"ready{number}")) for number in range(2)), what="both have mapped it")
+            for number in range(2):
+                wait_for(lambda ready=self.path(f"ready{number}"): os.path.exists(ready), what="version 0 is mapped")
             followers = [harness.Child(follow) for _ in range(2)]
             for version in range(1, replaces + 1):
                 size = versions.SIZES[version % len(versions.SIZES)]
@@ -92,7 +93,7 @@ class OldVersions(Versions):
             for round_ in range(20):  # churn that would reuse their pages
                 for size in versions.SIZES:
                     publish(mount / "churn", versions.content("churn", round_, size))
-            wait_for(lambda: store_stat(self.store)["orphans"] == len(held), what="an orphan for each version that is held")
+            wait_for(lambda: store_stat(self.store)["orphans"] == len(held), what="an orphan for each that is held")
             for descriptor, view, expected, inode in held:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 self.assertEqual(versions.parse(os.pread(descriptor, 1 << 20, 0)), expected)
@@ -134,7 +135,7 @@ class OldVersions(Versions):
             os.makedirs(mount / "a/b")
             for index in range(50):
                 publish(mount / f"a/b/{index}", versions.content("x", index, 3000))
-            files = [open(mount / f"a/b/{index}", "rb") for index in range(50)]  # noqa: SIM115
+            files = [open(mount / f"a/b/{index}", "rb") for index in range(50)]
             directory = os.open(mount / "a/b", os.O_RDONLY)
             harness.run("rm", "-rf", mount / "a")
             for index, file in enumerate(files):

@@ -25,10 +25,10 @@ struct examination {
     struct examined found;
 };
 
-#define sound(condition, ...)                                                                      \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            fail_msg("unsound store: " __VA_ARGS__);                                               \
+#define sound(condition, ...)                        \
+    do {                                             \
+        if (!(condition))                            \
+            fail_msg("unsound store: " __VA_ARGS__); \
     } while (0)
 
 /* Calls `each` for all of a table. */
@@ -127,8 +127,7 @@ static void note_record(struct examination *examination, const MDB_val *k, const
 
     if (examination->count == examination->room) {
         examination->room = examination->room * 2 + 1024;
-        examination->records =
-            reallocarray(examination->records, examination->room, sizeof(seen));
+        examination->records = reallocarray(examination->records, examination->room, sizeof(seen));
         must(examination->records != NULL);
     }
     examination->records[examination->count++] = seen;

@@ -66,6 +66,22 @@ int fixture_setup(void **state)
     return 0;
 }
 
+static void tell_problem(void *arg, const char *path, const char *text)
+{
+    (void)arg;
+    fprintf(stderr, "store_check(): %s: %s\n", path, text);
+}
+
+/* Sound by our own examination, and by the store's. */
+static void check(struct store *store)
+{
+    const struct store_observer observer = {.message = tell_problem};
+    struct store_work work = {0};
+    (void)examine(store);
+    assert_int_equal(store_check(store, &observer, &work), 0);
+    assert_int_equal(work.problems, 0);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st, (void)type, (void)ftw;
@@ -78,7 +94,7 @@ int fixture_teardown(void **state)
     if (fixture->store != NULL) {
         if (!store_is_read_only(fixture->store))
             fixture_reopen(fixture);
-        (void)examine(fixture->store);
+        check(fixture->store);
         fixture_close(fixture);
     }
     assert_string_equal(fixture->warning, "");
@@ -119,8 +135,7 @@ void pretend_page_size(long bytes)
 extern long __sysconf(int name);
 __attribute__((no_sanitize("address", "thread", "undefined"))) long sysconf(int name)
 {
-    return name == _SC_PAGESIZE && pretended_page_size != 0 ? pretended_page_size
-                                                            : __sysconf(name);
+    return name == _SC_PAGESIZE && pretended_page_size != 0 ? pretended_page_size : __sysconf(name);
 }
 
 /* ------------------------------------------------------------------ files -- */

@@ -31,10 +31,8 @@
 
 #include "store/private.h"
 
-#define must(condition)                                                                            \
-    ((condition) ? (void)0 : support_die(__FILE__, __LINE__, #condition, errno))
-void support_die(const char *file, int line, const char *what, int error)
-    __attribute__((noreturn));
+#define must(condition) ((condition) ? (void)0 : support_die(__FILE__, __LINE__, #condition, errno))
+void support_die(const char *file, int line, const char *what, int error) __attribute__((noreturn));
 
 /* ----------------------------------------------------------------- stores -- */
 
@@ -43,14 +41,15 @@ struct fixture {
     char directory[256]; /* removed with all that is in it */
     char path[300];      /* of the store: a directory below it */
     struct store_options options;
-    struct store *store;   /* NULL while it is closed */
-    pthread_mutex_t lock; /* guards the two below */
+    struct store *store;         /* NULL while it is closed */
+    pthread_mutex_t lock;        /* guards the two below */
     char warning[STORE_WHY_MAX]; /* the last one; "" = none */
     uint64_t sealed;             /* calls of options.sealed */
 };
 
 /* cmocka's setup and teardown: *state is a struct fixture with an open, new store. The teardown
- * examines the store (see below) if it is open, and fails if the store warned of something. */
+ * examines the store (see below) if it is open, has it check itself, and fails if the store
+ * warned of something. */
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 /* The same, with no store made yet. */
@@ -61,9 +60,9 @@ void fixture_open(struct fixture *fixture);
 void fixture_close(struct fixture *fixture);
 void fixture_reopen(struct fixture *fixture);
 
-#define test_with_store(function)                                                                  \
+#define test_with_store(function) \
     cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
-#define test_with_directory(function)                                                              \
+#define test_with_directory(function) \
     cmocka_unit_test_setup_teardown(function, fixture_setup_empty, fixture_teardown)
 
 /* Let LMDB make stores with pages of this size from here on; 0 = those of this machine. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Large payloads: written, found at every offset, aligned in the file, cleared, and missed when gone. */
+/* Large payloads: written, found at every offset, aligned in the file, cleared, and missed when
+ * gone. */
 #include "support.h"
 
 #include <xxhash.h>
@@ -12,10 +13,10 @@
 
 /* Content of all boundaries of the layout at 4,096. */
 static const size_t sizes[] = {
-    1,          1926,       1927,       2014,           2015,           4079,
-    4080,       4081,       4096,       4097,           8191,           8192,
-    8193,       EXTENT - 1, EXTENT,     EXTENT + 1,     2 * EXTENT - 1, 2 * EXTENT,
-    5 * EXTENT, 300001,     1000003,    4 * EXTENT + 1,
+    1,          1926,       1927,    2014,           2015,           4079,
+    4080,       4081,       4096,    4097,           8191,           8192,
+    8193,       EXTENT - 1, EXTENT,  EXTENT + 1,     2 * EXTENT - 1, 2 * EXTENT,
+    5 * EXTENT, 300001,     1000003, 4 * EXTENT + 1,
 };
 
 struct content {
@@ -46,9 +47,8 @@ static bool write_step(struct store *store, struct content *content)
                               .size = content->size};
     MDB_txn *txn = begin_change(store);
     uint64_t next = 0;
-    assert_int_equal(content_write(store, txn, content->id, &payload, content->offset,
-                                   content->hash, &next),
-                     0);
+    assert_int_equal(
+        content_write(store, txn, content->id, &payload, content->offset, content->hash, &next), 0);
     commit_change(store, txn);
     close(payload.fd);
     assert_true(next > content->offset && next <= content->size);
@@ -81,9 +81,8 @@ static void check_range(struct store *store, const struct content *content, uint
         assert_true(spans[i].length > 0 && spans[i].length <= expected - done);
         if (content->size > layout_packed_max(store->page_size))
             assert_int_equal((spans[i].offset - (off_t)(offset + done)) % 4096, 0);
-        assert_int_equal(
-            pread(env_fd(store->env), found + done, spans[i].length, spans[i].offset),
-            spans[i].length);
+        assert_int_equal(pread(env_fd(store->env), found + done, spans[i].length, spans[i].offset),
+                         spans[i].length);
         done += spans[i].length;
     }
     assert_int_equal(done, expected);
@@ -156,6 +155,12 @@ static void content_of_every_size_is_found_at_every_offset(void **state)
     assert_int_equal(extents(store), 0);
 }
 
+static void assert_zero(const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(bytes[i], 0);
+}
+
 /* docs/format.md's promise to readers who map the file. */
 static void values_have_the_documented_form(void **state)
 {
@@ -170,6 +175,7 @@ static void values_have_the_documented_form(void **state)
         if (sizes[i] <= 4080) {
             assert_int_equal(v.mv_size, sizes[i] < 2015 ? 2015 : sizes[i]);
             assert_memory_equal(v.mv_data, content.bytes, sizes[i]);
+            assert_zero((char *)v.mv_data + sizes[i], v.mv_size - sizes[i]);
         } else {
             struct layout_extent header;
             memcpy(&header, v.mv_data, sizeof(header));
@@ -177,7 +183,9 @@ static void values_have_the_documented_form(void **state)
             assert_int_equal(header.content, content.id);
             assert_int_equal(header.offset, 0);
             assert_int_equal(header.length, length);
+            assert_zero((char *)v.mv_data + sizeof(header), 4080 - sizeof(header));
             assert_memory_equal((char *)v.mv_data + 4080, content.bytes, length);
+            assert_zero((char *)v.mv_data + 4080 + length, v.mv_size - 4080 - length);
         }
         end_read(store, txn);
         clear(store, content.id);
@@ -409,8 +417,7 @@ static void payload_can_be_in_memory(void **state)
     struct content content = new_content(100, 2 * EXTENT + 3);
     struct payload payload = {.fd = -1, .bytes = content.bytes, .size = content.size};
     MDB_txn *txn = begin_change(store);
-    assert_int_equal(
-        content_write(store, txn, 100, &payload, 0, content.hash, &content.offset), 0);
+    assert_int_equal(content_write(store, txn, 100, &payload, 0, content.hash, &content.offset), 0);
     commit_change(store, txn);
     assert_int_equal(content.offset, content.size);
     check_all(store, &content);
@@ -444,8 +451,14 @@ static void contents_are_aligned_with_larger_pages_too(void **state)
         fixture_reopen(fixture);
         assert_int_equal(fixture->store->page_size, page);
         size_t own = layout_own_page((size_t)page), packed = layout_packed_max((size_t)page);
-        const size_t edges[] = {fixture->store->inline_max, own - 1, own, packed, packed + 1,
-                                (size_t)page, EXTENT + 1, 3 * EXTENT - 1};
+        const size_t edges[] = {fixture->store->inline_max,
+                                own - 1,
+                                own,
+                                packed,
+                                packed + 1,
+                                (size_t)page,
+                                EXTENT + 1,
+                                3 * EXTENT - 1};
         for (size_t i = 0; i < array_length(edges); i++) {
             for (size_t size = edges[i]; size <= edges[i] + 1; size++) {
                 char name[32];

@@ -74,10 +74,8 @@ static void files_of_other_kinds_are_told_apart(void **state)
         off_t at;
         int state;
     } patches[] = {
-        {0xBEEFC0DE, 16, PAGES_SOUND},
-        {__builtin_bswap32(0xBEEFC0DE), 16, PAGES_OTHER_ORDER},
-        {0x12345678, 16, PAGES_NOT_LMDB},
-        {2, 20, PAGES_OTHER_FORMAT},
+        {0xBEEFC0DE, 16, PAGES_SOUND},    {__builtin_bswap32(0xBEEFC0DE), 16, PAGES_OTHER_ORDER},
+        {0x12345678, 16, PAGES_NOT_LMDB}, {2, 20, PAGES_OTHER_FORMAT},
         {0, 40, PAGES_MISSING},       /* page size */
         {100, 40, PAGES_MISSING},     /* one that is too small */
         {1u << 20, 40, PAGES_MISSING} /* too large */
@@ -148,8 +146,8 @@ static void damage(struct random *random, int fd, off_t size)
         if (random_below(random, 5) == 0)
             at = (off_t)random_below(random, 8192);
         static const uint64_t words[] = {0, 1, 2, UINT64_MAX, 0x7fffffff, 1 << 16, 4096};
-        uint64_t word = random_below(random, 2) ? random_next(random)
-                                                : words[random_below(random, 7)];
+        uint64_t word =
+            random_below(random, 2) ? random_next(random) : words[random_below(random, 7)];
         size_t bytes = (size_t)1 << random_below(random, 4);
         assert_int_equal(pwrite(fd, &word, bytes, at), bytes);
     }

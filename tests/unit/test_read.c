@@ -122,11 +122,9 @@ static void target_of_every_length_is_read(void **state)
         target[lengths[i]] = 't';
     }
     target[STORE_SYMLINK_MAX + 1] = '\0';
-    assert_int_equal(store_symlink(store, ROOT, "x", target, &OWNER_FILE, &attr),
-                     -ENAMETOOLONG);
+    assert_int_equal(store_symlink(store, ROOT, "x", target, &OWNER_FILE, &attr), -ENAMETOOLONG);
     target[STORE_SYMLINK_MAX] = '\0';
-    assert_int_equal(store_symlink(store, ROOT, "4095", target, &OWNER_FILE, &attr),
-                     -EEXIST);
+    assert_int_equal(store_symlink(store, ROOT, "4095", target, &OWNER_FILE, &attr), -EEXIST);
 }
 
 /* A content whose extents are gone, one of which is too short. */
@@ -260,33 +258,48 @@ static void readers_see_whole_versions_under_replacement(void **state)
 
 /* ------------------------------------------------- beside a writing process -- */
 
-static void read_beside(struct fixture *fixture, int fd)
+static void *read_unleased(void *arg)
 {
+    struct churn *churn = arg;
     uint64_t *words = malloc(700000);
-    struct random random = random_new(77);
-    unsigned whole = 0;
-    fixture->options.read_only = true;
-    fixture->options.create = false;
-    fixture_open(fixture);
-    must(write(fd, "!", 1) == 1);
-    while (recv(fd, words, 1, MSG_DONTWAIT) != 1) {
+    struct random random = random_new((uint64_t)pthread_self());
+    while (!atomic_load(&churn->stop)) {
         char name[16];
         struct store_attr attr;
         snprintf(name, sizeof(name), "%u", (unsigned)random_below(&random, NAMES));
-        if (store_lookup(fixture->store, ROOT, name, &attr) != 0)
+        if (store_lookup(churn->store, ROOT, name, &attr) != 0)
             continue;
         /* No lease of ours reaches the writer: a version can be gone before it is read, but
          * it is gone as a whole. */
-        ssize_t n = store_read(fixture->store, attr.id, words, 700000, 0);
+        ssize_t n = store_read(churn->store, attr.id, words, 700000, 0);
         must(n == -ENOENT || n == (ssize_t)version_size(words[0]));
         for (ssize_t i = 0; i < n / 8; i++)
             must(words[i] == words[0]);
-        whole += n > 0;
+        if (n > 0)
+            atomic_fetch_add(&churn->read, 1);
     }
-    must(whole > 0);
+    free(words);
+    return NULL;
+}
+
+/* More threads than processors, so that they are interrupted anywhere. */
+static void read_beside(struct fixture *fixture, int fd)
+{
+    pthread_t readers[12];
+    char byte;
+    fixture->options.read_only = true;
+    fixture->options.create = false;
+    fixture_open(fixture);
+    struct churn churn = {.store = fixture->store};
+    for (size_t i = 0; i < array_length(readers); i++)
+        must(pthread_create(&readers[i], NULL, read_unleased, &churn) == 0);
+    must(write(fd, "!", 1) == 1 && read(fd, &byte, 1) == 1);
+    atomic_store(&churn.stop, true);
+    for (size_t i = 0; i < array_length(readers); i++)
+        pthread_join(readers[i], NULL);
+    must(churn.read > 0);
     fixture_close(fixture);
     must(fixture->warning[0] == '\0');
-    free(words);
 }
 
 static void reader_process_beside_a_writer_sees_whole_versions(void **state)

@@ -59,8 +59,8 @@ static bool has_hash(struct store *store, uint64_t id, const void *bytes, size_t
 static void file_of_every_size_is_sealed_with_its_hash(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
-    const size_t sizes[] = {0,    1,    1925, 1926,       1927,   2014,       2015,
-                            4079, 4080, 4081, 4095,       4096,   4097,       8192,
+    const size_t sizes[] = {0,    1,    1925,  1926,       1927,   2014,       2015,
+                            4079, 4080, 4081,  4095,       4096,   4097,       8192,
                             8193, 9000, 65536, EXTENT - 1, EXTENT, EXTENT + 1, (9 << 20) + 1};
     for (size_t i = 0; i < array_length(sizes); i++) {
         char *bytes = random_bytes(i, sizes[i]);
@@ -323,14 +323,18 @@ static void publishing_a_tree_seals_all_its_files(void **state)
     for (unsigned i = 0; i < array_length(ids); i++) {
         char name[16];
         snprintf(name, sizeof(name), "%u", i);
-        ids[i] = write_unsealed(store, i % 3 == 0 ? top : i % 3 == 1 ? sub : deep, name, bytes,
-                                i % 2 == 0 ? 10 : 5000);
+        ids[i] = write_unsealed(store,
+                                i % 3 == 0   ? top
+                                : i % 3 == 1 ? sub
+                                             : deep,
+                                name, bytes, i % 2 == 0 ? 10 : 5000);
     }
     assert_int_equal(store_symlink(store, deep, "l", "t", &OWNER_FILE, &attr), 0);
     uint64_t busy = write_unsealed(store, deep, "busy", "abc", 3);
     assert_int_equal(store_writer_open(store, busy), 0);
 
     assert_int_equal(store_publish_tree(store, top), 0);
+    assert_int_equal(sealed_calls(fixture), array_length(ids));
     for (unsigned i = 0; i < array_length(ids); i++) {
         assert_true(is_sealed(store, ids[i]));
         assert_true(holds(store, ids[i], bytes, i % 2 == 0 ? 10 : 5000));
@@ -437,8 +441,7 @@ static void writer_is_refused_or_heard(void **state)
     for (unsigned round = 0; round < scaled(150, 30); round++) {
         char name[16], expected[4096];
         snprintf(name, sizeof(name), "%u", round);
-        struct race race = {.store = fixture->store,
-                            .id = create(fixture->store, ROOT, name)};
+        struct race race = {.store = fixture->store, .id = create(fixture->store, ROOT, name)};
         pthread_t threads[RACERS];
         pthread_barrier_init(&race.start, NULL, RACERS);
         for (int i = 0; i < RACERS; i++)
@@ -565,8 +568,8 @@ static void file_published_while_its_writer_lets_go_is_sealed(void **state)
         char name[16];
         snprintf(name, sizeof(name), "%u", round);
         uint64_t directory = make_directory(store, STAGING, name);
-        struct publisher publisher = {
-            .store = store, .id = write_unsealed(store, directory, "f", "abc", 3)};
+        struct publisher publisher = {.store = store,
+                                      .id = write_unsealed(store, directory, "f", "abc", 3)};
         pthread_t thread;
         assert_int_equal(store_writer_open(store, publisher.id), 0);
         pthread_barrier_init(&publisher.start, NULL, 2);

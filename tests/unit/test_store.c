@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Opening a store, or not: whose it is, what it is, what is wrong with it; and putting it in order. */
+/* Opening a store, or not: whose it is, what it is, what is wrong with it; and putting it in order.
+ */
 #include "support.h"
 
 #include <dirent.h>
@@ -31,7 +32,7 @@ static void check_refused(struct fixture *fixture, int error, const char *const 
             fail_msg("\"%s\" does not say \"%s\"", why, *words);
 }
 
-#define refused(fixture, error, ...)                                                               \
+#define refused(fixture, error, ...) \
     check_refused(fixture, error, (const char *const[]){__VA_ARGS__, NULL})
 
 static void path_in(const struct fixture *fixture, const char *name, char path[400])

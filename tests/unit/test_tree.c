@@ -334,7 +334,7 @@ static void check_rename(struct store *store, enum kind old, enum kind new, unsi
         make_kinds(store, to, new_ids);
     }
     int expected = expected_error(old, new, flags);
-    if (other_directory && old == new && old != NONE && flags == 0)
+    if (other_directory && old == new &&old != NONE &&flags == 0)
         expected = old >= FULL_1 ? -ENOTEMPTY : 0; /* the same kind, but another one */
     int r = store_rename(store, from, kind_names[old], to, kind_names[new], flags);
     if (r != expected)
@@ -394,8 +394,8 @@ static void reserved_name_is_nobodys(void **state)
     const unsigned exchange = STORE_RENAME_EXCHANGE;
     uint64_t directory = make_directory(store, ROOT, "d");
     write_file(store, directory, STORE_CONTROL_NAME, "x", 1);
-    assert_int_equal(store_rename(store, directory, STORE_CONTROL_NAME, ROOT, STORE_CONTROL_NAME, 0),
-                     -EPERM);
+    assert_int_equal(
+        store_rename(store, directory, STORE_CONTROL_NAME, ROOT, STORE_CONTROL_NAME, 0), -EPERM);
     assert_int_equal(store_rename(store, ROOT, "d", ROOT, STORE_CONTROL_NAME, exchange), -EPERM);
     assert_true(store_rename(store, ROOT, STORE_CONTROL_NAME, ROOT, "x", 0) < 0);
     assert_true(store_rename(store, ROOT, STORE_CONTROL_NAME, ROOT, "d", exchange) < 0);

@@ -31,8 +31,8 @@ static off_t place_of(struct store *store, uint64_t id, uint64_t offset)
     if (record.place == LAYOUT_INLINE) {
         place = env_offset(store->env, txn, payload.mv_data) + (off_t)offset;
     } else {
-        assert_int_equal(
-            content_locate(store, txn, record.link, record.size, offset, 1, &span, 1), 1);
+        assert_int_equal(content_locate(store, txn, record.link, record.size, offset, 1, &span, 1),
+                         1);
         place = span.offset;
     }
     end_read(store, txn);

@@ -104,7 +104,7 @@ static void failing_change_leaves_nothing_and_tells_its_error(void **state)
 
 struct worker {
     struct bench *bench;
-    uint64_t first;    /* keys from here on */
+    uint64_t first; /* keys from here on */
     unsigned changes;
     unsigned fail_one_in; /* 0 = none */
     size_t size, told;    /* the value's bytes, and what writer_run() is told */

@@ -138,7 +138,7 @@ void ops_statfs(fuse_req_t req, fuse_ino_t id)
         return;
     }
     /* Pages that the store can use again are free, though the disk doesn't know. */
-    uint64_t inside = s.free_pages * s.page_size;
+    uint64_t inside = s.reusable_bytes;
     struct statvfs st = {
         .f_bsize = STATFS_BLOCK,
         .f_frsize = STATFS_BLOCK,

@@ -18,8 +18,7 @@ int ingest_content(struct store *store, const struct payload *payload, ingest_fn
                    uint64_t *content, uint8_t hash[16]);
 void ingest_abandon(struct store *store, uint64_t content);
 
-/* -ENOSPC unless there is room for (the next step of) so many bytes: on the disk, or in pages that
- * were freed inside data.mdb. */
+/* store_room() for the next step of so many bytes. */
 int ingest_room(struct store *store, uint64_t bytes);
 
 /* In the transaction that makes a record lead to it: it is an orphan no more. */

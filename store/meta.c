@@ -61,3 +61,10 @@ int meta_new_id(struct store *store, MDB_txn *txn, uint64_t *id)
 {
     return meta_new_ids(store, txn, 1, id);
 }
+
+int meta_renew(struct store *store, MDB_txn *txn)
+{
+    uint64_t id;
+    int r = get(store, txn, LAYOUT_META_NEXT_ID, &id, sizeof(id));
+    return r < 0 ? r : put(store, txn, LAYOUT_META_NEXT_ID, &id, sizeof(id));
+}

@@ -20,4 +20,7 @@ int meta_new_ids(struct store *store, MDB_txn *txn, uint64_t count, uint64_t *fi
 /* No id from here on was ever used. -EIO if that is not known. */
 int meta_next_id(struct store *store, MDB_txn *txn, uint64_t *id);
 
+/* Write it again: a transaction that changes nothing. */
+int meta_renew(struct store *store, MDB_txn *txn);
+
 #endif

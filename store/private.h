@@ -31,6 +31,7 @@ struct store {
     struct writers *writers; /* who writes which staged file */
     struct keeper *keeper;   /* seals and reaps in the background */
 
+    _Atomic uint64_t trimmed;  /* writer_commits() when free pages were last given back */
     struct verified *verified; /* what was read and found sound */
 
     void (*sealed)(void *arg, uint64_t id);
@@ -44,7 +45,8 @@ int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes
 /*
  * -ENOSPC unless the disk has room for `bytes` of payload and, beyond that, for what the tree
  * itself needs: LMDB writes new pages even to delete, so a disk filled to the brim could not be
- * emptied again.
+ * emptied again. Gives the disk the store's free pages back before it says so. Not from the
+ * writer's thread, and with no transaction open.
  */
 int store_room(struct store *store, size_t bytes);
 

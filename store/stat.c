@@ -113,5 +113,8 @@ int store_stat(struct store *store, bool deep, struct store_stat *stat)
         stat->commits = writer_commits(store->writer);
     }
     int r = count_tables(store, stat);
+    uint64_t taken = (uint64_t)file.st_blocks * 512;
+    uint64_t used = (stat->total_pages - stat->free_pages) * store->page_size;
+    stat->reusable_bytes = taken > used ? taken - used : 0;
     return r == 0 && deep ? count_records(store, stat) : r;
 }

@@ -13,6 +13,7 @@
 #include "opening.h"
 #include "reap.h"
 #include "seal.h"
+#include "trim.h"
 #include "verify.h"
 
 static int open_environment(const struct opening *opening, struct store *store)
@@ -122,18 +123,32 @@ bool store_is_read_only(const struct store *store)
 
 int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes)
 {
-    return store->read_only ? -EROFS : writer_run(store->writer, change, arg, bytes);
+    if (store->read_only)
+        return -EROFS;
+    int r = writer_run(store->writer, change, arg, bytes);
+    if (r != -ENOSPC || trim(store) < 0)
+        return r;
+    return writer_run(store->writer, change, arg, bytes);
 }
 
 /* Some hundred pages of the tree and of LMDB's free list. */
 #define TREE_RESERVE ((uint64_t)2 << 20)
 
-int store_room(struct store *store, size_t bytes)
+static int disk_room(struct store *store, size_t bytes)
 {
     struct statvfs fs;
     if (fstatvfs(store->dir_fd, &fs) < 0)
         return -errno;
     return (uint64_t)fs.f_bavail * fs.f_frsize < bytes + TREE_RESERVE ? -ENOSPC : 0;
+}
+
+int store_room(struct store *store, size_t bytes)
+{
+    int r = disk_room(store, bytes);
+    if (r != -ENOSPC)
+        return r;
+    r = trim(store);
+    return r < 0 ? r : disk_room(store, bytes);
 }
 
 void store_warn(struct store *store, const char *format, ...)

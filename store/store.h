@@ -279,8 +279,9 @@ struct store_stat {
     uint64_t extents;
     uint64_t unsealed_files;
     uint64_t orphans;
-    uint64_t file_bytes;                            /* size of data.mdb */
-    uint64_t total_pages, free_pages;               /* of data.mdb */
+    uint64_t file_bytes;              /* size of data.mdb */
+    uint64_t reusable_bytes;          /* of data.mdb that take disk and hold nothing */
+    uint64_t total_pages, free_pages; /* of data.mdb */
     uint64_t disk_total, disk_free, disk_available; /* bytes of the filesystem it lies on */
     uint64_t map_bytes;                             /* address space reserved for the tree */
     uint64_t leases;                                /* records under a lease now */

@@ -25,6 +25,7 @@
 struct later {
     uint64_t id; /* 0: none */
     bool large;
+    uint64_t tree; /* a directory that leaves staging; 0: none */
 };
 
 static int seal(struct mount *mount, uint64_t id)
@@ -45,7 +46,8 @@ static int needs_seal(struct mount *mount, const struct store_attr *attr, uint64
     return staged < 0 ? staged : !staged;
 }
 
-static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t to)
+static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t to,
+                       struct later *later)
 {
     int from_staging = store_in_staging(mount->store, from);
     if (from_staging != 1)
@@ -53,6 +55,7 @@ static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t
     int to_staging = store_in_staging(mount->store, to);
     if (to_staging != 0)
         return to_staging < 0 ? to_staging : 0;
+    later->tree = id;
     return store_publish_tree(mount->store, id);
 }
 
@@ -70,19 +73,22 @@ static int before_move(struct mount *mount, uint64_t from, const char *name, uin
     if (r < 0)
         return r;
     if (S_ISDIR(attr.mode))
-        return finish_tree(mount, attr.id, from, to);
+        return finish_tree(mount, attr.id, from, to, later);
     r = needs_seal(mount, &attr, to);
     if (r != 1)
         return r;
     bool large = attr.size > SEAL_AT_ONCE_MAX;
     if (!attr.held && !large)
         return seal(mount, attr.id);
-    *later = (struct later){attr.id, large};
+    *later = (struct later){.id = attr.id, .large = large};
     return 0;
 }
 
 static void after_move(struct mount *mount, const struct later *later)
 {
+    /* Files that were made in it while it was finished are still held: once more. */
+    if (later->tree != 0)
+        (void)store_publish_tree(mount->store, later->tree);
     if (later->id == 0)
         return;
     if (later->large) {
@@ -132,7 +138,7 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
         return -EINVAL;
     unsigned store_flags = ((flags & RENAME_NOREPLACE) ? STORE_RENAME_NOREPLACE : 0) |
                            ((flags & RENAME_EXCHANGE) ? STORE_RENAME_EXCHANGE : 0);
-    struct later later[2] = {{0}, {0}};
+    struct later later[2] = {{.id = 0}, {.id = 0}};
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = node_name_changeable(new_parent, new_name);

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#include "check.h"
+#include "check/check.h"
 #include "record.h"
 
 /* 512 KiB: one slot for each of the 8 GiB of extents of 128 KiB that were read last. */

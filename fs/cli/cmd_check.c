@@ -26,7 +26,7 @@ static void print_help(void)
            "  -q, --quiet   no progress and no summary, only problems\n"
            "\n"
            "Works while the store is mounted. What is in the machine's memory is not read again\n"
-           "from the disk. Needs about 40 MiB of memory, whatever the size of the store.\n"
+           "from the disk. Needs about 100 MiB of memory, whatever the size of the store.\n"
            "\n"
            "Exit status: 0 no problem, 1 problems or failed, 2 wrong usage.\n"
            "\n"

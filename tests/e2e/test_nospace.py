@@ -158,6 +158,32 @@ class FullDisk(harness.Case):
             self.assertIsInstance(reader.result(), int)
         self.assert_clean()
 
+    def test_check_beside_a_mount_that_gives_pages_back(self):
+        """Other processes read the store by its tables while free pages of data.mdb become holes."""
+        self.take_room(12 << 20)
+        with self.mounted() as mount:
+            for index, size in enumerate(versions.SIZES):
+                publish(mount / f"stay{index}", versions.content(f"stay{index}", 1, size))
+            stop = self.path("stop")
+
+            def look():
+                looks = 0
+                while not os.path.exists(stop):
+                    done = lmdbfs("check", self.store, check=False)
+                    if done.returncode != 0:
+                        return done.stdout + done.stderr
+                    looks += 1
+                return looks
+
+            checker = harness.Child(look)
+            for round_ in range(harness.scaled(12, least=3)):
+                contents = self.fill(mount, (200_000, 30_000, 1_000_000)[round_ % 3])
+                for name in contents:
+                    os.unlink(mount / name)
+            write_file(stop, b"")
+            self.assertIsInstance(checker.result(), int, checker.result())
+        self.assert_clean()
+
     def test_crash_on_a_full_disk(self):
         with self.mounted() as mount:
             contents = self.fill(mount, 200_000)

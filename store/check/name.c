@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* check_path.c: names for people, in a store that may be damaged: every step can fail, and circles
+/* name.c: names for people, in a store that may be damaged: every step can fail, and circles
  * end. */
 #include <inttypes.h>
 #include <stdio.h>

@@ -55,11 +55,11 @@ char *check_path(struct check *check, uint64_t id);
 char *check_path_in(struct check *check, uint64_t directory, const char *name);
 
 /* Parts, in their order. 0, or a negative errno that ends the check. */
-int check_records(struct check *check); /* check_record.c: one by one, with their content */
-int check_entries(struct check *check); /* check_entry.c: each leads to a record of its type */
-int check_links(struct check *check); /* check_links.c: records have as many entries as they say */
-int check_contents(struct check *check); /* check_unused.c: extents, contents and records agree */
-int check_orphans(struct check *check);  /* check_orphan.c */
+int check_records(struct check *check);  /* records.c: one by one, with their content */
+int check_entries(struct check *check);  /* entries.c: each leads to a record of its type */
+int check_links(struct check *check);    /* links.c: records have as many entries as they say */
+int check_contents(struct check *check); /* unused.c: extents, contents and records agree */
+int check_orphans(struct check *check);  /* orphans.c */
 
 /* Read and verify the content of a record. `whole` is false for an orphan that is being removed:
  * parts of it may be gone. */

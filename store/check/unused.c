@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * check_unused.c: extents belong to a content that a record leads to, and to one record only; and
+ * unused.c: extents belong to a content that a record leads to, and to one record only; and
  * table "contents" knows no others. (That each record's content is there and whole is
- * check_record.c's part.)
+ * records.c's part.)
  *
  * Contents are counted a window at a time, like links. Beside a writer: a content is born as an
  * orphan or together with its record, never changes records, and goes away with its record. So one

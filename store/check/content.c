@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * check_content.c: the extents of one content, read from the disk and hashed.
+ * content.c: the extents of one content, read from the disk and hashed.
  *
  * Each is read inside the transaction that found it, because then its pages can't be used for
  * something else meanwhile. They are read through the descriptor: a

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * check_links.c: records have as many entries as their link count says.
+ * links.c: records have as many entries as their link count says.
  *
  * Entries don't come in the order of the records they lead to, so they are counted, for a window of
  * records at a time. Beside a writer, names move while they are being counted. So those records

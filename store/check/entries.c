@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* check_entry.c: each entry by itself, and what it leads to. */
+/* entries.c: each entry by itself, and what it leads to. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* check_orphan.c: what is to be removed is there and has no name. (That every record without a name
- * is here is check_record.c's part.) */
+/* orphans.c: what is to be removed is there and has no name. (That every record without a name
+ * is here is records.c's part.) */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -19,7 +19,7 @@ static const char *judge(struct check *check, MDB_txn *txn, uint64_t id, const M
         return r == -ENOENT ? NULL : "it is a record, but in table \"orphans\" as a content";
     if (r == -ENOENT)
         return "it is in table \"orphans\", but does not exist";
-    return NULL; /* that it has no name: check_record.c */
+    return NULL; /* that it has no name: records.c */
 }
 
 int check_orphans(struct check *check)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* check_record.c: each record by itself, its directories above it, and its content. */
+/* records.c: each record by itself, its directories above it, and its content. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

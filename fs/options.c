@@ -184,7 +184,6 @@ void options_print_help(void)
         "  allow_root         root may use the mount of another user\n"
         "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
         "  max_read=BYTES     the most that one request may read\n"
-        "  auto_unmount       unmount when the daemon dies\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

@@ -121,14 +121,26 @@ bool store_is_read_only(const struct store *store)
     return store->read_only;
 }
 
+/* Reads last for milliseconds, those of `lmdbfs check` and its like for tens of them; somebody
+ * else's, with an LMDB binding, could last for ever. */
+#define READERS_PAUSE_NS 10000000
+#define READERS_PAUSES 100
+
 int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes)
 {
     if (store->read_only)
         return -EROFS;
     int r = writer_run(store->writer, change, arg, bytes);
-    if (r != -ENOSPC || trim(store) < 0)
-        return r;
-    return writer_run(store->writer, change, arg, bytes);
+    for (int pauses = 0; r == -ENOSPC && pauses < READERS_PAUSES; pauses++) {
+        int more = trim(store);
+        if (more < 0)
+            break;
+        r = writer_run(store->writer, change, arg, bytes);
+        if (more == 0)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = READERS_PAUSE_NS}, NULL);
+    }
+    return r;
 }
 
 /* Some hundred pages of the tree and of LMDB's free list. */

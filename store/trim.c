@@ -52,7 +52,8 @@ static int punch_list(struct store *store, const MDB_val *value)
     return r == 0 && length > 0 ? punch(store, first, length) : r;
 }
 
-static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest)
+/* 1: readers hold back what the lists from transaction `oldest` to `last` name. */
+static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest, size_t last)
 {
     MDB_cursor *lists;
     int rc = mdb_cursor_open(txn, FREE_TABLE, &lists);
@@ -63,13 +64,20 @@ static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest)
     while (r == 0 && (rc = mdb_cursor_get(lists, &k, &v, MDB_NEXT)) == 0) {
         size_t transaction;
         memcpy(&transaction, k.mv_data, sizeof(transaction));
-        if (transaction >= oldest)
+        if (transaction >= oldest) {
+            r = transaction < last;
             break;
+        }
         r = punch_list(store, &v);
     }
     mdb_cursor_close(lists);
     return r;
 }
+
+struct trimming {
+    struct store *store;
+    bool held_back; /* out */
+};
 
 /*
  * In a write transaction that does nothing else: nobody can take a page off the list meanwhile. The
@@ -79,14 +87,18 @@ static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest)
  */
 static int trim_change(MDB_txn *txn, void *arg)
 {
-    struct store *store = arg;
-    size_t oldest = mdb_txn_id(txn) - 1;
+    struct trimming *trimming = arg;
+    struct store *store = trimming->store;
+    size_t last = mdb_txn_id(txn) - 1, oldest = last;
     int rc = mdb_reader_list(env_lmdb(store->env), note_reader, &oldest);
     if (rc < 0)
         return -EIO;
     cleanup_read struct env_read read = {0};
     int r = env_read(store->env, &read);
-    return r < 0 ? r : punch_lists(store, read.txn, oldest);
+    if (r == 0)
+        r = punch_lists(store, read.txn, oldest, last);
+    trimming->held_back = r == 1;
+    return r < 0 ? r : 0;
 }
 
 /* What the last transaction freed is free to all only after one more. */
@@ -100,8 +112,13 @@ int trim(struct store *store)
     uint64_t commits = writer_commits(store->writer);
     if (atomic_exchange(&store->trimmed, commits) == commits)
         return 0;
-    (void)store_change(store, bump, store, store->page_size); /* on a full disk it may fail */
+    (void)writer_run(store->writer, bump, store, store->page_size); /* on a full disk it may fail */
     atomic_store(&store->trimmed, writer_commits(store->writer));
     /* More than one transaction may hold, so it has one to itself. */
-    return store_change(store, trim_change, store, WRITER_BYTES_MAX + 1);
+    struct trimming trimming = {store, false};
+    int r = writer_run(store->writer, trim_change, &trimming, WRITER_BYTES_MAX + 1);
+    if (r < 0 || !trimming.held_back)
+        return r;
+    atomic_store(&store->trimmed, UINT64_MAX); /* the next call has something to do */
+    return 1;
 }

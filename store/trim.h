@@ -13,7 +13,8 @@
 #include "private.h"
 
 /*
- * Make holes of all pages that are free to everybody. 0 too where the filesystem can't make holes,
+ * Make holes of all pages that are free to everybody. 1 if more are free but for readers that are
+ * about to go. 0 too where the filesystem can't make holes,
  * and if nothing was committed since the last time. From any thread but the writer's, with no
  * transaction open.
  */

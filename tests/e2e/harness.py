@@ -154,8 +154,9 @@ def parse_stats(text):
     return numbers
 
 
-# Waits for its standard input to close; if that takes too long, shows where the daemon is stuck and kills it. It is
-# a process, not a thread: a page fault on a hanging mount holds the interpreter's lock.
+# Waits for a word on its standard input; if that takes too long, shows where the daemon is stuck and kills it. It is
+# a process, not a thread: a page fault on a hanging mount holds the interpreter's lock. And a word, not the end of
+# the pipe: that comes only when all children of the test have closed it too.
 WATCHDOG = """
 import glob, os, select, signal, sys
 pid, limit = int(sys.argv[1]), float(sys.argv[2])
@@ -216,6 +217,7 @@ class Mount:
 
     def unmount(self):
         """Unmount, and see the daemon end."""
+        Child.kill_all()  # none is left after a test that went well
         stale = self.ended(0)
         problems = []
         if is_mounted(self.path):
@@ -223,8 +225,9 @@ class Mount:
             if done.returncode != 0:
                 problems.append(done.stderr.strip())
                 run("umount", "-l", self.path)
-        self.watchdog.stdin.close()
-        if self.watchdog.wait() != 0:
+        with contextlib.suppress(BrokenPipeError):
+            self.watchdog.communicate(b".")
+        if self.watchdog.returncode != 0:
             problems.append(f"a request hung: the daemon was killed after {self.limit} s")
         if not self.ended(0 if problems else DAEMON_EXIT_LIMIT):
             problems.append("the daemon did not end after the unmount")
@@ -251,15 +254,25 @@ def mounted(store, *options, at=None, limit=MOUNT_LIMIT):
 class Child:
     """A function that runs in a process of its own, as root or as another user."""
 
+    unfinished = set()
+
     def __init__(self, function, *arguments, user=None, groups=()):
         self.name = getattr(function, "__name__", "a function")
         reader, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
+            Child.unfinished = set()
             os._exit(self._run(writer, function, arguments, user, groups))
         os.close(writer)
         self.reader = reader
         self.answer = None
+        Child.unfinished.add(self)
+
+    @classmethod
+    def kill_all(cls):
+        """End those whose result nobody has asked for."""
+        for child in list(cls.unfinished):
+            child.kill()
 
     @staticmethod
     def _run(writer, function, arguments, user, groups):
@@ -290,6 +303,7 @@ class Child:
             with os.fdopen(self.reader, "rb") as file:
                 text = file.read()
             os.waitpid(self.pid, 0)
+            Child.unfinished.discard(self)
             self.answer = pickle.loads(text) if text else (False, (None, f"{self.name} ended without a word"))
         good, value = self.answer
         if good:
@@ -305,6 +319,7 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
             os.close(self.reader)
             os.waitpid(self.pid, 0)
+            Child.unfinished.discard(self)
             self.answer = (False, (None, f"{self.name} was killed"))
 
 
@@ -370,6 +385,7 @@ class Case(unittest.TestCase):
         os.chmod(self.directory, 0o755)  # other users take part in some tests
         self.store = self.path("store")
         self.addCleanup(self.unmount_leftovers)
+        self.addCleanup(Child.kill_all)
         # Reports go to files: a daemon has no stderr, and a test that expects a failure would take them for it.
         reports = self.path("sanitizer")
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):

@@ -55,7 +55,14 @@ def main():
     if not os.access(LMDBFS, os.X_OK):
         sys.exit(f"no program at {LMDBFS}: build it (ninja -C build) or set LMDBFS")
     os.umask(0o022)
+    signal.signal(signal.SIGTERM, terminate)
     unittest.main(module="__main__", verbosity=2)
+
+
+def terminate(number, frame):
+    """Told to stop, by a time limit for example: what is mounted has to be unmounted first."""
+    Case.terminated = True
+    raise SystemExit("terminated")
 
 
 # ------------------------------------------------------------------------------------------------ waiting --
@@ -154,12 +161,12 @@ def parse_stats(text):
     return numbers
 
 
-# Waits for a word on its standard input; if that takes too long, shows where the daemon is stuck and kills it. It is
-# a process, not a thread: a page fault on a hanging mount holds the interpreter's lock. And a word, not the end of
-# the pipe: that comes only when all children of the test have closed it too.
+# Waits for a word on its standard input. If that takes too long, it shows where the daemon is stuck and kills it; if
+# the input ends without a word, the test was killed itself, and there is a mount to remove. It is a process, not a
+# thread: a page fault on a hanging mount holds the interpreter's lock.
 WATCHDOG = """
-import glob, os, select, signal, sys
-pid, limit = int(sys.argv[1]), float(sys.argv[2])
+import glob, os, select, signal, subprocess, sys
+pid, limit, mountpoint = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 daemon = os.pidfd_open(pid)
 if not select.select([0], [], [], limit)[0]:
     for task in glob.glob(f"/proc/{pid}/task/*"):
@@ -170,6 +177,9 @@ if not select.select([0], [], [], limit)[0]:
             print(error, file=sys.stderr)
     signal.pidfd_send_signal(daemon, signal.SIGKILL)
     sys.exit(1)
+if not os.read(0, 1):
+    signal.pidfd_send_signal(daemon, signal.SIGKILL)
+    subprocess.run(["umount", "-l", mountpoint])
 """
 
 
@@ -187,8 +197,8 @@ class Mount:
         self.pid = daemon_pid(mountpoint)
         self.process = os.pidfd_open(self.pid)
         self.limit = limit
-        self.watchdog = subprocess.Popen([sys.executable, "-I", "-S", "-c", WATCHDOG, str(self.pid), str(limit)],
-                                         stdin=subprocess.PIPE)
+        command = [sys.executable, "-I", "-S", "-c", WATCHDOG, str(self.pid), str(limit), mountpoint]
+        self.watchdog = subprocess.Popen(command, stdin=subprocess.PIPE)
 
     def __truediv__(self, name):
         """mount / "a/b": the path of a file in the mount; bytes if the name is bytes."""
@@ -276,11 +286,13 @@ class Child:
 
     @staticmethod
     def _run(writer, function, arguments, user, groups):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             if user is not None:
                 os.setgroups(list(groups))
                 os.setgid(user)
                 os.setuid(user)
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whatever ends the test ends this too
             answer = (True, function(*arguments))
         except BaseException as error:  # the parent decides what it means, SystemExit included
             answer = (False, (error, traceback.format_exc()))
@@ -332,6 +344,7 @@ def as_user(function, *arguments, user=NOBODY, groups=()):
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
+PR_SET_PDEATHSIG = 1
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -378,8 +391,10 @@ class Case(unittest.TestCase):
     """A test with a directory of its own, and what the program's sanitizers said as part of its verdict."""
 
     maxDiff = 4000
+    terminated = False
 
     def setUp(self):
+        self.assertFalse(Case.terminated, "told to stop before this test")
         self.directory = tempfile.mkdtemp(prefix="lmdbfs-e2e-", dir=disk_directory())
         self.addCleanup(shutil.rmtree, self.directory)
         os.chmod(self.directory, 0o755)  # other users take part in some tests

@@ -334,7 +334,7 @@ static void check_rename(struct store *store, enum kind old, enum kind new, unsi
         make_kinds(store, to, new_ids);
     }
     int expected = expected_error(old, new, flags);
-    if (other_directory && old == new &&old != NONE &&flags == 0)
+    if (other_directory && flags == 0 && old != NONE && new == old)
         expected = old >= FULL_1 ? -ENOTEMPTY : 0; /* the same kind, but another one */
     int r = store_rename(store, from, kind_names[old], to, kind_names[new], flags);
     if (r != expected)

@@ -97,6 +97,10 @@ static int check_format(const struct opening *opening, struct store *store)
 int format_open(const struct opening *opening, struct store *store, bool fresh)
 {
     bool make = fresh && opening->options->create && !store->read_only;
+    if (fresh && !make)
+        return refuse(opening, -EINVAL,
+                      "an empty LMDB environment: not a store of lmdbfs, or one whose making was "
+                      "interrupted; \"lmdbfs import\" or \"lmdbfs mount\" finishes it");
     int r = make ? make_format(store) : open_tables(store);
     if (r == -ENOENT)
         return refuse(opening, -EINVAL, "an LMDB environment, but not a store of lmdbfs");

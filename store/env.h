@@ -26,6 +26,10 @@ struct tables {
     MDB_dbi meta, entries, records, extents, contents, orphans;
 };
 
+/* LMDB's own table of free pages: transaction -> number of pages, the pages, falling. Only read
+ * transactions may look. */
+#define ENV_FREE_TABLE ((MDB_dbi)0)
+
 /* What env functions and lmdb_error() return when the map is too small for a transaction:
  * abort it, env_grow(), repeat. No system call on the way returns it. */
 #define ENV_MAP_FULL (-ENOBUFS)

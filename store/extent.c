@@ -36,15 +36,7 @@ int payload_read(const struct payload *payload, off_t offset, void *buffer, size
         memcpy(buffer, (const char *)payload->bytes + offset, size);
         return 0;
     }
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pread(payload->fd, (char *)buffer + done, size - done, offset + (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -ENODATA;
-        done += (size_t)n;
-    }
-    return 0;
+    return pread_exactly(payload->fd, buffer, size, offset);
 }
 
 /* A value of `size` bytes in LMDB's own memory, to be filled before the next call. */

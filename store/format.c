@@ -4,24 +4,14 @@
 
 #include "meta.h"
 #include "opening.h"
-#include "record.h"
+#include "tree.h"
 
 static int add_directory(struct store *store, MDB_txn *txn, uint64_t id, uint64_t parent,
                          mode_t mode)
 {
     struct store_owner owner = {mode, geteuid(), getegid()};
-    struct layout_time now = layout_now();
-    struct layout_record record = {
-        .mode = (uint16_t)(S_IFDIR | owner.mode),
-        .uid = owner.uid,
-        .gid = owner.gid,
-        .nlink = 1,
-        .link = parent,
-        .atime = now,
-        .mtime = now,
-        .ctime = now,
-        .btime = now,
-    };
+    struct layout_record record = tree_new_record(S_IFDIR, &owner);
+    record.link = parent;
     return record_add(store, txn, id, &record, NULL);
 }
 

@@ -19,7 +19,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "extent.h"
 #include "util.h"
 
 #define META_MAGIC 0xBEEFC0DEu
@@ -118,9 +117,8 @@ static bool walk(struct file *file, uint64_t number, int depth)
     if (number >= file->pages || depth > DEPTH_MOST || file->left-- == 0)
         return false;
     cleanup_free char *page = malloc(file->page_size);
-    struct payload all = {.fd = file->fd};
     return page != NULL &&
-           payload_read(&all, (off_t)(number * file->page_size), page, file->page_size) == 0 &&
+           pread_exactly(file->fd, page, file->page_size, (off_t)(number * file->page_size)) == 0 &&
            NUMBER(uint64_t, page) == number && page_sound(file, page, depth);
 }
 
@@ -151,11 +149,10 @@ static enum pages_state look_at_tree(struct file *file, const char meta[2][META_
 
 int pages_look(int fd, off_t size)
 {
-    struct payload all = {.fd = fd};
     char meta[2][META_BYTES];
     if (size < META_BYTES)
         return PAGES_MISSING;
-    int r = payload_read(&all, 0, meta[0], META_BYTES);
+    int r = pread_exactly(fd, meta[0], META_BYTES, 0);
     if (r < 0)
         return r;
     enum pages_state state = meta_state(meta[0]);
@@ -167,7 +164,7 @@ int pages_look(int fd, off_t size)
         return PAGES_MISSING;
     if ((uint64_t)size / file.page_size < 2)
         return PAGES_MISSING;
-    r = payload_read(&all, (off_t)file.page_size, meta[1], META_BYTES);
+    r = pread_exactly(fd, meta[1], META_BYTES, (off_t)file.page_size);
     if (r < 0)
         return r;
     state = meta_state(meta[1]);

@@ -127,22 +127,6 @@ int store_readdir(struct store *store, uint64_t id, off_t cursor, bool with_attr
 
 /* ---------------------------------------------------------------- content -- */
 
-static ssize_t read_fully(int fd, void *buffer, size_t size, off_t offset)
-{
-    size_t done = 0;
-    while (done < size) {
-        ssize_t n = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        done += (size_t)n;
-    }
-    return (ssize_t)done;
-}
-
 /* What a read found out inside its transaction, and does after it. */
 struct plan {
     enum layout_place place;
@@ -200,7 +184,7 @@ static ssize_t read_staged(struct store *store, uint64_t id, void *buffer, size_
                            off_t offset)
 {
     cleanup_fd int fd = staging_open(store, id, O_RDONLY);
-    return fd < 0 ? fd : read_fully(fd, buffer, size, offset);
+    return fd < 0 ? fd : pread_fully(fd, buffer, size, offset);
 }
 
 /* Reads up to SPANS_MAX extents; *more tells that there were others behind them. */

@@ -10,13 +10,11 @@
 #include "staging.h"
 #include "verify.h"
 
-#define FREE_TABLE 0 /* LMDB's own: transaction -> number of pages, the pages */
-
 static int count_free(MDB_txn *txn, uint64_t *pages)
 {
     MDB_cursor *free_pages;
     MDB_val k, v;
-    int rc = mdb_cursor_open(txn, FREE_TABLE, &free_pages);
+    int rc = mdb_cursor_open(txn, ENV_FREE_TABLE, &free_pages);
     if (rc != 0)
         return lmdb_error(rc);
     *pages = 0;

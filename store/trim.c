@@ -7,8 +7,6 @@
 
 #include "meta.h"
 
-#define FREE_TABLE 0 /* LMDB's own: transaction -> number of pages, the pages, falling */
-
 /* LMDB lists its readers as text: process, thread, transaction ("-" for none). */
 static int note_reader(const char *line, void *arg)
 {
@@ -56,7 +54,7 @@ static int punch_list(struct store *store, const MDB_val *value)
 static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest, size_t last)
 {
     MDB_cursor *lists;
-    int rc = mdb_cursor_open(txn, FREE_TABLE, &lists);
+    int rc = mdb_cursor_open(txn, ENV_FREE_TABLE, &lists);
     if (rc != 0)
         return lmdb_error(rc);
     MDB_val k, v;

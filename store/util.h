@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* util.h: ownership by cleanup attributes, so that a function needs no goto ladder. */
+/* util.h: ownership by cleanup attributes, so that a function needs no goto ladder, and other
+ * things that C should have. */
 #ifndef STORE_UTIL_H
 #define STORE_UTIL_H
 
@@ -69,6 +70,33 @@ static inline void *steal_pointer_impl(void *p)
 
 /* Give a pointer away: the variable becomes NULL and its cleanup does nothing. */
 #define steal_pointer(p) ((__typeof__(*(p)))steal_pointer_impl(p))
+
+/* pread(2) until `size` bytes are there or the file ends: the number of bytes, or a negative errno.
+ */
+static inline ssize_t pread_fully(int fd, void *buffer, size_t size, off_t offset)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+/* The same for all of it: 0, or a negative errno; -ENODATA if the file ends before. */
+static inline int pread_exactly(int fd, void *buffer, size_t size, off_t offset)
+{
+    ssize_t n = pread_fully(fd, buffer, size, offset);
+    if (n < 0)
+        return (int)n;
+    return (size_t)n < size ? -ENODATA : 0;
+}
 
 #define array_length(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <sys/uio.h>
 
 #include "check/check.h"
 #include "record.h"
@@ -75,8 +74,7 @@ bool verify_inline(const struct layout_record *record, const MDB_val *payload)
 
 static int read_all(struct store *store, void *buffer, size_t size, off_t offset)
 {
-    struct payload file = {.fd = env_fd(store->env)};
-    int r = payload_read(&file, offset, buffer, size);
+    int r = pread_exactly(env_fd(store->env), buffer, size, offset);
     return r == -ENODATA ? -EIO : r;
 }
 

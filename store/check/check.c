@@ -31,6 +31,23 @@ void check_problem(struct check *check, const char *path, const char *format, ..
     va_end(args);
 }
 
+bool check_bad(char problem[CHECK_PROBLEM], const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(problem, CHECK_PROBLEM, format, args);
+    va_end(args);
+    return false;
+}
+
+bool check_is_zero(const void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (((const char *)bytes)[i] != 0)
+            return false;
+    return true;
+}
+
 void check_record_problem(struct check *check, uint64_t id, const char *format, ...)
 {
     cleanup_free char *path = check_path(check, id);

@@ -22,6 +22,7 @@
 #define CHECK_WINDOW ((size_t)1 << 20)
 
 #define CHECK_BUFFER ((size_t)1 << 20)
+#define CHECK_PROBLEM 256 /* bytes of the text of a problem, with its NUL */
 
 struct check {
     struct store *store;
@@ -40,6 +41,12 @@ void check_problem(struct check *check, const char *path, const char *format, ..
  * scan_pause() before. */
 void check_record_problem(struct check *check, uint64_t id, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Write down what is wrong, to be told when no transaction is open. Always false, so that the
+ * first thing that is wrong is the one that is told. */
+bool check_bad(char problem[CHECK_PROBLEM], const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+bool check_is_zero(const void *bytes, size_t size);
 
 /*
  * scan_next() for a check: 1, 0 at the end, also where the table can't be walked any

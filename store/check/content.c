@@ -29,12 +29,12 @@ struct reading {
     struct check *check;
     uint64_t id; /* of the record */
     const struct layout_record *record;
-    bool whole;        /* it has to be complete */
-    uint64_t offset;   /* in the payload: all before was met */
-    uint64_t seek;     /* the next extent begins here or later */
-    bool hashed;       /* all before went into check->whole */
-    bool lost;         /* nothing sensible is to be expected from here on */
-    char problem[256]; /* with the extent at `at`; "" = none */
+    bool whole;                  /* it has to be complete */
+    uint64_t offset;             /* in the payload: all before was met */
+    uint64_t seek;               /* the next extent begins here or later */
+    bool hashed;                 /* all before went into check->whole */
+    bool lost;                   /* nothing sensible is to be expected from here on */
+    char problem[CHECK_PROBLEM]; /* with the extent at `at`; "" = none */
 };
 
 struct extent {
@@ -44,18 +44,6 @@ struct extent {
     size_t front;    /* bytes before the payload */
     size_t length;   /* bytes of payload */
 };
-
-static bool bad(struct reading *reading, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static bool bad(struct reading *reading, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(reading->problem, sizeof(reading->problem), format, args);
-    va_end(args);
-    return false;
-}
 
 /* ------------------------------------------------------------------ bytes -- */
 
@@ -79,18 +67,11 @@ static bool read_all(struct reading *reading, char *buffer, size_t size, off_t a
         if (n == -EINTR)
             continue;
         if (n <= 0)
-            return bad(reading, "cannot be read at byte %jd of data.mdb: %s",
-                       (intmax_t)at + (intmax_t)done, n < 0 ? strerror((int)-n) : "the file ends");
+            return check_bad(reading->problem, "cannot be read at byte %jd of data.mdb: %s",
+                             (intmax_t)at + (intmax_t)done,
+                             n < 0 ? strerror((int)-n) : "the file ends");
         done += (size_t)n;
     }
-    return true;
-}
-
-static bool is_zero(const char *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i] != 0)
-            return false;
     return true;
 }
 
@@ -122,9 +103,9 @@ static bool check_header(struct reading *reading, const struct extent *extent,
     memcpy(header, bytes, sizeof(*header));
     if (header->content != reading->record->link || header->offset != extent->offset ||
         header->length != extent->length)
-        return bad(reading, "has a header that does not belong to it");
-    return is_zero(bytes + sizeof(*header), extent->front - sizeof(*header)) ||
-           bad(reading, "has something else than zeros behind its header");
+        return check_bad(reading->problem, "has a header that does not belong to it");
+    return check_is_zero(bytes + sizeof(*header), extent->front - sizeof(*header)) ||
+           check_bad(reading->problem, "has something else than zeros behind its header");
 }
 
 /* Bytes [start, start + size) of the value are in the buffer: the payload among them into the
@@ -139,8 +120,8 @@ static bool check_bytes(struct reading *reading, const struct extent *extent, si
     XXH3_128bits_update(check->whole, check->buffer + skip, length);
     XXH3_128bits_update(check->extent, check->buffer + skip, length);
     check->work->bytes += length;
-    return is_zero(check->buffer + skip + length, size - skip - length) ||
-           bad(reading, "has something else than zeros behind its end");
+    return check_is_zero(check->buffer + skip + length, size - skip - length) ||
+           check_bad(reading->problem, "has something else than zeros behind its end");
 }
 
 static bool check_extent(struct reading *reading, struct extent *extent)
@@ -151,7 +132,8 @@ static bool check_extent(struct reading *reading, struct extent *extent)
     bool padded = true;
     reading->lost = extent->at < 0 || !check_shape(reading, extent);
     if (reading->lost)
-        return bad(reading, "has an impossible place or length (%zu bytes)", extent->size);
+        return check_bad(reading->problem, "has an impossible place or length (%zu bytes)",
+                         extent->size);
     XXH3_128bits_reset(check->extent);
     for (size_t start = 0, size; start < extent->size; start += size) {
         size = MIN(CHECK_BUFFER, extent->size - start);
@@ -163,7 +145,7 @@ static bool check_extent(struct reading *reading, struct extent *extent)
     }
     hash_finish(check->extent, hash);
     if (extent->front > 0 && memcmp(hash, header.hash, sizeof(hash)) != 0)
-        return bad(reading, "is damaged: the hash does not match");
+        return check_bad(reading->problem, "is damaged: the hash does not match");
     return padded;
 }
 
@@ -244,7 +226,7 @@ static int read_extent(struct reading *reading, struct extent *extent)
     r = find_extent(reading, read.txn, extent);
     if (r < 0) {
         env_read_done(&read);
-        (void)bad(reading, "cannot be found: %s", strerror(-r));
+        (void)check_bad(reading->problem, "cannot be found: %s", strerror(-r));
         *extent = (struct extent){.offset = reading->offset, .at = -1};
         tell_extent(reading, extent);
         reading->whole = false;

@@ -18,26 +18,15 @@ struct subject {
     char name[STORE_NAME_MAX + 1];
     size_t length;
     struct layout_entry entry;
-    char problem[256];
+    char problem[CHECK_PROBLEM];
 };
-
-static bool bad(struct subject *subject, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static bool bad(struct subject *subject, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(subject->problem, sizeof(subject->problem), format, args);
-    va_end(args);
-    return false;
-}
 
 static bool check_key(struct subject *subject, const MDB_val *key)
 {
     struct layout_entry_key fixed;
     if (key->mv_size <= sizeof(fixed) || key->mv_size > sizeof(fixed) + STORE_NAME_MAX)
-        return bad(subject, "table \"entries\" has a key of %zu bytes", key->mv_size);
+        return check_bad(subject->problem, "table \"entries\" has a key of %zu bytes",
+                         key->mv_size);
     memcpy(&fixed, key->mv_data, sizeof(fixed));
     subject->parent = be64toh(fixed.parent);
     subject->place = be64toh(fixed.place);
@@ -51,11 +40,12 @@ static bool check_name(struct subject *subject)
     const char *name = subject->name;
     if (strlen(name) != subject->length || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
         strcmp(name, "..") == 0)
-        return bad(subject, "the entry has an impossible name");
+        return check_bad(subject->problem, "the entry has an impossible name");
     if (subject->parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0)
-        return bad(subject, "the entry has the reserved name");
+        return check_bad(subject->problem, "the entry has the reserved name");
     return entry_place(name, subject->length) == subject->place ||
-           bad(subject, "the entry is at a wrong place, where it can't be found by its name");
+           check_bad(subject->problem,
+                     "the entry is at a wrong place, where it can't be found by its name");
 }
 
 static bool check_parent(struct subject *subject)
@@ -65,10 +55,11 @@ static bool check_parent(struct subject *subject)
     if (r < 0 && r != -ENOENT)
         return true; /* that record is told of by itself */
     if (r < 0 || !S_ISDIR(record.mode) || record.nlink == 0)
-        return bad(subject, "the entry is in record %" PRIu64 ", which %s", subject->parent,
-                   r < 0                  ? "does not exist"
-                   : S_ISDIR(record.mode) ? "was removed"
-                                          : "is not a directory");
+        return check_bad(subject->problem, "the entry is in record %" PRIu64 ", which %s",
+                         subject->parent,
+                         r < 0                  ? "does not exist"
+                         : S_ISDIR(record.mode) ? "was removed"
+                                                : "is not a directory");
     return true;
 }
 
@@ -77,21 +68,23 @@ static bool check_target(struct subject *subject, const MDB_val *value)
     struct layout_entry *entry = &subject->entry;
     struct layout_record record;
     if (value->mv_size != sizeof(*entry))
-        return bad(subject, "the entry is %zu bytes long", value->mv_size);
+        return check_bad(subject->problem, "the entry is %zu bytes long", value->mv_size);
     memcpy(entry, value->mv_data, sizeof(*entry));
     int r = record_get(subject->check->store, subject->txn, entry->id, &record, NULL);
     if (r == -ENOENT)
-        return bad(subject, "the entry leads to record %" PRIu64 ", which does not exist",
-                   entry->id);
+        return check_bad(subject->problem,
+                         "the entry leads to record %" PRIu64 ", which does not exist", entry->id);
     if (r < 0)
         return true;
     if (((mode_t)entry->type << 12) != (record.mode & S_IFMT))
-        return bad(subject, "the entry is of another type than its record (%#o, %#o)",
-                   (unsigned)entry->type << 12, record.mode & S_IFMT);
+        return check_bad(subject->problem,
+                         "the entry is of another type than its record (%#o, %#o)",
+                         (unsigned)entry->type << 12, record.mode & S_IFMT);
     if (record.nlink == 0)
-        return bad(subject, "the entry leads to a record that was removed");
+        return check_bad(subject->problem, "the entry leads to a record that was removed");
     return !S_ISDIR(record.mode) || record.link == subject->parent ||
-           bad(subject, "the entry leads to a directory that is in another one by its record");
+           check_bad(subject->problem,
+                     "the entry leads to a directory that is in another one by its record");
 }
 
 static void tell(struct check *check, const struct subject *subject)

@@ -19,33 +19,13 @@ struct subject {
     uint64_t id;
     struct layout_record record;
     const char *payload; /* inline */
-    char problem[256];
+    char problem[CHECK_PROBLEM];
 };
-
-static bool bad(struct subject *subject, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Always false, so that the first thing that is wrong with a record is the one that is told. */
-static bool bad(struct subject *subject, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(subject->problem, sizeof(subject->problem), format, args);
-    va_end(args);
-    return false;
-}
 
 static bool bad_table(struct subject *subject, const char *table, int error)
 {
-    return bad(subject, "table \"%s\" could not be searched for it: %s", table, strerror(-error));
-}
-
-static bool is_zero(const uint8_t *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
+    return check_bad(subject->problem, "table \"%s\" could not be searched for it: %s", table,
+                     strerror(-error));
 }
 
 /* ------------------------------------------------------------ record alone -- */
@@ -54,21 +34,24 @@ static bool check_value(struct subject *subject, const MDB_val *value)
 {
     struct layout_record *record = &subject->record;
     if (value->mv_size < sizeof(*record))
-        return bad(subject, "the record is %zu bytes long, too short", value->mv_size);
+        return check_bad(subject->problem, "the record is %zu bytes long, too short",
+                         value->mv_size);
     memcpy(record, value->mv_data, sizeof(*record));
     subject->payload = (const char *)value->mv_data + sizeof(*record);
     mode_t type = record->mode & S_IFMT;
     if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK)
-        return bad(subject, "the record is of an unknown type (mode %#o)", record->mode);
+        return check_bad(subject->problem, "the record is of an unknown type (mode %#o)",
+                         record->mode);
     if (record->place > LAYOUT_STAGED || (record->flags & ~LAYOUT_HELD) != 0)
-        return bad(subject, "the record has an unknown place or flag (%u, %#x)", record->place,
-                   record->flags);
+        return check_bad(subject->problem, "the record has an unknown place or flag (%u, %#x)",
+                         record->place, record->flags);
     if (record->size > (uint64_t)STORE_FILE_MAX)
-        return bad(subject, "the record has an impossible size, %" PRIu64 " bytes", record->size);
+        return check_bad(subject->problem, "the record has an impossible size, %" PRIu64 " bytes",
+                         record->size);
     size_t payload = record->place == LAYOUT_INLINE && type != S_IFDIR ? record->size : 0;
     if (value->mv_size != sizeof(*record) + payload)
-        return bad(subject, "the record is %zu bytes long instead of %zu", value->mv_size,
-                   sizeof(*record) + payload);
+        return check_bad(subject->problem, "the record is %zu bytes long instead of %zu",
+                         value->mv_size, sizeof(*record) + payload);
     return true;
 }
 
@@ -78,8 +61,8 @@ static bool check_times(struct subject *subject)
     const struct layout_time times[] = {record->atime, record->mtime, record->ctime, record->btime};
     for (size_t i = 0; i < array_length(times); i++)
         if (times[i].nanoseconds >= 1000000000)
-            return bad(subject, "the record has a time with %" PRIu32 " nanoseconds",
-                       times[i].nanoseconds);
+            return check_bad(subject->problem, "the record has a time with %" PRIu32 " nanoseconds",
+                             times[i].nanoseconds);
     return true;
 }
 
@@ -90,23 +73,25 @@ static bool check_place(struct subject *subject)
     uint8_t hash[sizeof(record->hash)];
     bool directory = S_ISDIR(record->mode);
     if (directory && (record->place != LAYOUT_INLINE || record->size != 0))
-        return bad(subject, "the record is of a directory but has content");
+        return check_bad(subject->problem, "the record is of a directory but has content");
     if (S_ISLNK(record->mode) &&
         (record->place == LAYOUT_STAGED || record->size > STORE_SYMLINK_MAX))
-        return bad(subject, "the record is of a symbolic link but has an impossible content");
+        return check_bad(subject->problem,
+                         "the record is of a symbolic link but has an impossible content");
     if ((directory || record->place == LAYOUT_STAGED) &&
-        (record->size != 0 || !is_zero(record->hash, sizeof(record->hash))))
-        return bad(subject, "the record has the size or hash of a content it does not have");
+        (record->size != 0 || !check_is_zero(record->hash, sizeof(record->hash))))
+        return check_bad(subject->problem,
+                         "the record has the size or hash of a content it does not have");
     if (!directory && (record->place == LAYOUT_EXTENTS) != (record->link != 0))
-        return bad(subject, "the record does not say where its content is");
+        return check_bad(subject->problem, "the record does not say where its content is");
     if (directory || record->place != LAYOUT_INLINE)
         return true;
     hash_bytes(subject->payload, record->size, hash);
     return memcmp(hash, record->hash, sizeof(hash)) == 0 ||
-           bad(subject,
-               "its content (%" PRIu64 " bytes, inside the record) is damaged: the hash "
-               "does not match",
-               record->size);
+           check_bad(subject->problem,
+                     "its content (%" PRIu64 " bytes, inside the record) is damaged: the hash "
+                     "does not match",
+                     record->size);
 }
 
 /* -------------------------------------------------------- and other tables -- */
@@ -116,10 +101,10 @@ static bool check_id(struct subject *subject)
     uint64_t next;
     uint64_t id = subject->id;
     if (id < STORE_FIRST_ID && id != STORE_ROOT_ID && id != STORE_STAGING_ID)
-        return bad(subject, "the record has a reserved id");
+        return check_bad(subject->problem, "the record has a reserved id");
     int r = meta_next_id(subject->check->store, subject->txn, &next);
     if (r == 0 && id >= next)
-        return bad(subject, "the record has an id that was not given out yet");
+        return check_bad(subject->problem, "the record has an id that was not given out yet");
     return true; /* that there is no next id was told before */
 }
 
@@ -130,11 +115,13 @@ static bool check_orphan(struct subject *subject)
     if (why < 0)
         return bad_table(subject, "orphans", why);
     if (why != 0 && why != LAYOUT_ORPHAN_RECORD)
-        return bad(subject, "the record is in table \"orphans\" as a content");
+        return check_bad(subject->problem, "the record is in table \"orphans\" as a content");
     if (nameless && why == 0)
-        return bad(subject, "the record has no name and is not in table \"orphans\"");
+        return check_bad(subject->problem,
+                         "the record has no name and is not in table \"orphans\"");
     return nameless || why == 0 ||
-           bad(subject, "the record has a name and is to be removed by table \"orphans\"");
+           check_bad(subject->problem,
+                     "the record has a name and is to be removed by table \"orphans\"");
 }
 
 static bool check_reference(struct subject *subject)
@@ -147,13 +134,15 @@ static bool check_reference(struct subject *subject)
     int r = content_references(store, subject->txn, record->link, record->size, record->hash,
                                &references);
     if (r == -ENOENT)
-        return bad(subject, "its content %" PRIu64 " is not in table \"contents\" by its hash",
-                   record->link);
+        return check_bad(subject->problem,
+                         "its content %" PRIu64 " is not in table \"contents\" by its hash",
+                         record->link);
     if (r < 0)
         return bad_table(subject, "contents", r);
     r = orphan_get(store, subject->txn, record->link);
     return r == 0 || (r < 0 ? bad_table(subject, "orphans", r)
-                            : bad(subject, "its content is to be removed by table \"orphans\""));
+                            : check_bad(subject->problem,
+                                        "its content is to be removed by table \"orphans\""));
 }
 
 /*
@@ -170,15 +159,17 @@ static bool check_parents(struct subject *subject)
         if (at == STORE_ROOT_ID || at == STORE_STAGING_ID)
             return true;
         if (at == mark) /* Brent's way to find a circle: the mark follows in growing leaps */
-            return bad(subject, "the directory is below itself: it can't be reached");
+            return check_bad(subject->problem,
+                             "the directory is below itself: it can't be reached");
         int r = record_get(subject->check->store, subject->txn, at, &above, NULL);
         if (r < 0 && r != -ENOENT)
             return true; /* that record is told of by itself */
         if (r < 0 || !S_ISDIR(above.mode) || above.nlink == 0)
-            return bad(subject, "the directory is in record %" PRIu64 ", which %s", at,
-                       r < 0                 ? "does not exist"
-                       : S_ISDIR(above.mode) ? "was removed"
-                                             : "is not a directory");
+            return check_bad(subject->problem, "the directory is in record %" PRIu64 ", which %s",
+                             at,
+                             r < 0                 ? "does not exist"
+                             : S_ISDIR(above.mode) ? "was removed"
+                                                   : "is not a directory");
         if (at < subject->id)
             return true;
         if (steps == limit) {
@@ -194,14 +185,15 @@ static bool check_directory(struct subject *subject)
     const struct layout_record *record = &subject->record;
     if (!S_ISDIR(record->mode))
         return (subject->id != STORE_ROOT_ID && subject->id != STORE_STAGING_ID) ||
-               bad(subject, "the record is not of a directory");
+               check_bad(subject->problem, "the record is not of a directory");
     if (subject->id == STORE_ROOT_ID || subject->id == STORE_STAGING_ID) {
         uint64_t parent = subject->id == STORE_ROOT_ID ? STORE_ROOT_ID : STORE_CONTROL_ID;
         return (record->nlink == 1 && record->link == parent) ||
-               bad(subject, "the directory has a wrong parent or link count");
+               check_bad(subject->problem, "the directory has a wrong parent or link count");
     }
     if (record->nlink > 1)
-        return bad(subject, "the directory has a link count of %" PRIu32, record->nlink);
+        return check_bad(subject->problem, "the directory has a link count of %" PRIu32,
+                         record->nlink);
     return record->nlink == 0 || check_parents(subject);
 }
 

@@ -170,6 +170,7 @@ struct mount *mount_new(const struct mount_options *options)
         return NULL;
     mount->options = options;
     stats_init(&mount->stats);
+    ways_init(&mount->ways);
     fuse_set_log_func(options->debug ? print_words : log_words);
     mount->session = new_session(mount);
     if (mount->session == NULL) {
@@ -241,6 +242,7 @@ void mount_free(struct mount *mount)
     if (mount->session != NULL)
         fuse_session_destroy(mount->session);
     stats_destroy(&mount->stats);
+    ways_destroy(&mount->ways);
     free(mount);
 }
 

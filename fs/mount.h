@@ -15,6 +15,7 @@
 #include "options.h"
 #include "stats.h"
 #include "store/store.h"
+#include "ways.h"
 
 struct loop;
 
@@ -25,6 +26,7 @@ struct mount {
     struct loop *loop;
     struct metrics metrics;
     struct stats stats;
+    struct ways ways;
     dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
 };
 

@@ -42,6 +42,7 @@ static int make_text(struct mount *mount, char **text, size_t *length)
     FILE *out = open_memstream(text, length);
     if (out == NULL)
         return -ENOMEM;
+    ways_print(out, &mount->ways);
     metrics_print_all(out, &mount->metrics);
     print_store(out, mount->store);
     return fclose(out) == 0 ? 0 : -ENOMEM;

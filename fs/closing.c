@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -30,6 +31,10 @@
  * left to serve those. */
 #define SEALS_MOST 8
 
+/* Files of which we know that they are watched, a slot for each of the last ids: so that a large
+ * file is not marked at every WRITE. */
+#define WATCHED_SLOTS 1024
+
 /* Lines in the log about writing to published files, per mount. */
 #define HEALED_LINES 32
 
@@ -53,6 +58,11 @@ struct closing {
     int events; /* fanotify's */
     int wake;   /* an eventfd */
 
+    /* Cleared when the close is heard of: as long as the file is open, its mark can't go. (Should
+     * it be closed, evicted and opened again before we hear of it, it is found busy then, and
+     * tried until it is closed.) */
+    _Atomic uint64_t watched[WATCHED_SLOTS];
+
     /* The thread's own: */
     struct busy *busy;
     size_t busy_count, busy_room;
@@ -63,7 +73,8 @@ struct closing {
     unsigned seals; /* under way for requests */
     struct task *tasks;
     size_t first, count, room; /* of the tasks that are left */
-    bool stop;
+    bool stop;                 /* the thread shall end */
+    bool ended;                /* it does, and takes no more tasks */
 };
 
 static int64_t now_ms(void)
@@ -92,6 +103,8 @@ static int make_room(void *array, size_t *room, size_t count, size_t size)
 static void queue(struct closing *closing, uint64_t id, bool heal)
 {
     with_mutex(&closing->lock);
+    if (closing->ended)
+        return;
     if (closing->first == closing->count)
         closing->first = closing->count = 0;
     if (make_room(&closing->tasks, &closing->room, closing->count, sizeof(*closing->tasks)) < 0)
@@ -240,6 +253,11 @@ static int64_t work_off(struct closing *closing, bool all)
 
 /* --------------------------------------------------------------------- listening -- */
 
+static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
+{
+    return &closing->watched[id % WATCHED_SLOTS];
+}
+
 /* The node that an event is about; 0: none, or some were lost. */
 static uint64_t node_of(const struct fanotify_event_metadata *event)
 {
@@ -258,8 +276,10 @@ static void listen(struct closing *closing)
         struct fanotify_event_metadata *event = (void *)buffer;
         for (; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
             uint64_t id = node_of(event);
-            if (id != 0)
-                queue(closing, id, false);
+            if (id == 0)
+                continue;
+            atomic_store(watched_slot(closing, id), 0);
+            queue(closing, id, false);
         }
     }
 }
@@ -289,11 +309,15 @@ static void *listen_and_seal(void *arg)
         listen(closing);
     }
     (void)work_off(closing, true);
+    with_mutex(&closing->lock);
+    closing->ended = true;
     return NULL;
 }
 
 int closing_watch(struct closing *closing, uint64_t id)
 {
+    if (atomic_load(watched_slot(closing, id)) == id)
+        return 0;
     /* Not an ordinary descriptor: closing that waits for the file's dirty pages to be written, and
      * this is the thread that writes them. */
     cleanup_fd int fd = own_node(&closing->mount->own, id, O_PATH);
@@ -304,7 +328,10 @@ int closing_watch(struct closing *closing, uint64_t id)
     /* Evictable: the mark shall not keep the inode in memory. While it is open it is there. */
     int r = fanotify_mark(closing->events, FAN_MARK_ADD | FAN_MARK_EVICTABLE, FAN_CLOSE_WRITE,
                           AT_FDCWD, path);
-    return r < 0 ? -errno : 0;
+    if (r < 0)
+        return -errno;
+    atomic_store(watched_slot(closing, id), id);
+    return 0;
 }
 
 /* ---------------------------------------------------------------------- life -- */

@@ -425,6 +425,30 @@ class Life(harness.Case):
             self.assertTrue(mount.ended(30))
         self.assert_clean()
 
+    # In a user namespace of its own root may mount, but not see who closes files.
+    WITHOUT_RIGHTS = """
+        set -e
+        "$0" mount "$1" "$2"
+        grep -q 'of="open",way="a request each"' "$2/.lmdbfs/stats"
+        echo published > "$2/.lmdbfs/staging/new"
+        mv "$2/.lmdbfs/staging/new" "$2/file"
+        cat "$2/file"
+        stat -c %a "$2/file"
+        echo direct > "$2/direct"
+        until [ "$(stat -c %a "$2/direct")" = 444 ]; do :; done
+        stat -c %a "$2/direct"
+        ! (echo x >> "$2/file") 2>/dev/null
+        umount "$2"
+    """
+
+    def test_without_the_rights_that_it_takes(self):
+        os.mkdir(self.path("mnt"))
+        done = run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", self.WITHOUT_RIGHTS, harness.LMDBFS,
+                   self.store, self.path("mnt"))
+        self.assertEqual(done.stdout, "published\n444\n444\n")
+        wait_for(lambda: run(harness.LMDBFS, "check", self.store, check=False).returncode == 0, what="the daemon's end")
+        self.assert_clean()
+
 
 if __name__ == "__main__":
     harness.main()

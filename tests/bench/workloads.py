@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,8 @@ class Holder:
 
     def __enter__(self):
         try:
+            if not select.select([self.process.stdout], [], [], RUN_SECONDS)[0]:
+                self.process.kill()
             self.sum = self.process.stdout.readline().strip()
             if not self.sum:
                 raise BenchError(f"hold: exit {self.process.wait()}")

@@ -45,6 +45,8 @@ class Ground:
             self.image.unlink(missing_ok=True)
 
     def _detach(self):
+        if not self.image.exists():
+            return
         # Not the name that losetup told us: a ^C may have come between its attaching and its answer.
         for device in command("losetup", "-n", "-O", "NAME", "-j", self.image).split():
             command("losetup", "-d", device)

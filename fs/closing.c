@@ -11,6 +11,7 @@
 #include <sys/fanotify.h>
 #include <time.h>
 
+#include "companion.h"
 #include "log.h"
 #include "mount.h"
 #include "store/util.h"
@@ -27,8 +28,8 @@
 #define AGAIN_FIRST_MS 1
 #define AGAIN_MOST_MS 8192
 
-/* Seals that are made for requests at a time: they may wait for WRITEs, so some workers must be
- * left to serve those. */
+/* Seals that are made for requests at a time: to take a lease, the companion may have to wait for
+ * WRITEs, so some workers must be left to serve those. */
 #define SEALS_MOST 8
 
 /* Files of which we know that they are watched, a slot for each of the last ids: so that a large
@@ -137,18 +138,14 @@ void closing_heal(struct closing *closing, uint64_t id)
 
 /* --------------------------------------------------------------------- sealing -- */
 
-/*
- * Closing the descriptor ends the lease. It also waits for the file's dirty pages to be written,
- * so another thread must be serving.
- */
 static int seal_under_lease(struct mount *mount, uint64_t id)
 {
-    cleanup_fd int fd = own_node(&mount->own, id, O_RDONLY | O_NONBLOCK);
-    if (fd < 0)
-        return fd == -ESTALE ? -ENOENT : fd;
-    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-        return errno == EAGAIN ? -EBUSY : -errno;
-    return store_seal(mount->store, id);
+    int r = companion_lease(mount->companion, id);
+    if (r < 0)
+        return r == -ESTALE ? -ENOENT : r;
+    r = store_seal(mount->store, id);
+    companion_unlease(mount->companion, id);
+    return r;
 }
 
 /* Nothing is left to do for a file that is gone, sealed, empty, or waits to be moved out of
@@ -169,9 +166,6 @@ int closing_seal(struct closing *closing, uint64_t id)
         closing->seals++;
     }
     int r = seal_under_lease(closing->mount, id);
-    /* Dirty pages of a mapping shall be written before the caller goes on. */
-    if (r == -EBUSY)
-        (void)fuse_lowlevel_notify_inval_inode(closing->mount->session, id, 0, 0);
     with_mutex(&closing->lock);
     closing->seals--;
     pthread_cond_signal(&closing->sealed);
@@ -265,7 +259,7 @@ static uint64_t node_of(const struct fanotify_event_metadata *event)
     if (event->event_len < sizeof(*event) + sizeof(*info) + sizeof(struct file_handle))
         return 0;
     const struct file_handle *handle = (const void *)info->handle;
-    return own_node_of_handle(handle->handle_type, handle->f_handle, handle->handle_bytes);
+    return companion_node_of(handle);
 }
 
 static void listen(struct closing *closing)
@@ -318,9 +312,7 @@ int closing_watch(struct closing *closing, uint64_t id)
 {
     if (atomic_load(watched_slot(closing, id)) == id)
         return 0;
-    /* Not an ordinary descriptor: closing that waits for the file's dirty pages to be written, and
-     * this is the thread that writes them. */
-    cleanup_fd int fd = own_node(&closing->mount->own, id, O_PATH);
+    cleanup_fd int fd = companion_node(closing->mount->companion, id);
     if (fd < 0)
         return fd;
     char path[32];

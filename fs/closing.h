@@ -7,7 +7,8 @@
  *   a lease    (fcntl F_SETLEASE) is granted only if no such thing is left, and while we hold it,
  *              who opens the file for writing waits. Under it a file is sealed.
  *
- * A thread of its own listens and seals. Any thread may call.
+ * The leases are taken by our companion (companion.h). A thread listens and seals. Any thread may
+ * call.
  */
 #ifndef FS_CLOSING_H
 #define FS_CLOSING_H
@@ -17,7 +18,7 @@
 struct closing;
 struct mount;
 
-/* -EOPNOTSUPP, -EPERM and the like: the kernel can't, or we must not. Needs mount->own. */
+/* -EOPNOTSUPP, -EPERM and the like: the kernel can't, or we must not. Needs the companion. */
 int closing_start(struct mount *mount, struct closing **out);
 
 /* Seal what can be, and stop listening. Requests may still come in. NULL is allowed; twice does no

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "closing.h"
+#include "companion.h"
 #include "log.h"
 #include "loop.h"
 #include "mountpoint.h"
@@ -178,7 +179,6 @@ struct mount *mount_new(const struct mount_options *options)
     mount->options = options;
     stats_init(&mount->stats);
     ways_init(&mount->ways);
-    own_init(&mount->own);
     pthread_mutex_init(&mount->lock, NULL);
     pthread_cond_init(&mount->decided, NULL);
     fuse_set_log_func(options->debug ? print_words : log_words);
@@ -206,20 +206,24 @@ enum mount_mode mount_mode(struct mount *mount)
 }
 
 /* What it takes to know when a file is no longer written, without RELEASE. */
-static int start_closing(struct mount *mount, int own)
+static int start_closing(struct mount *mount, int companion)
 {
     if (mount->options->read_only)
         return 0;
-    return own < 0 ? own : closing_start(mount, &mount->closing);
+    return companion < 0 ? companion : closing_start(mount, &mount->closing);
 }
 
-/* Without these it all works, slower. */
-static void start_helpers(struct mount *mount, int own)
+/*
+ * What is done before it is asked for. Without it all works, slower. A thread that pushes may wait
+ * for a page that another one of us has to answer for, which after a kill -9 never happens: so not
+ * without the companion, who ends such a wait.
+ */
+static void start_ahead(struct mount *mount)
 {
     int r = push_start(mount, &mount->push);
-    if (r == 0 && own == 0)
+    if (r == 0)
         r = prewalk_start(mount, &mount->prewalk);
-    if (r == 0 && own == 0 && !mount->options->read_only)
+    if (r == 0 && !mount->options->read_only)
         r = refresh_start(mount, &mount->refresh);
     if (r < 0)
         log_line(LOG_WARNING, "cannot read ahead of others: %s", strerror(-r));
@@ -238,9 +242,10 @@ static void settle(const struct mount *mount)
 
 static void decide(struct mount *mount)
 {
-    int own = own_open(&mount->own, mount->options->mountpoint, mount->device);
-    start_helpers(mount, own);
-    int r = mount->can_skip_open ? start_closing(mount, own) : -EOPNOTSUPP;
+    int companion = companion_start(mount->options->mountpoint, mount->device, &mount->companion);
+    if (companion == 0)
+        start_ahead(mount);
+    int r = mount->can_skip_open ? start_closing(mount, companion) : -EOPNOTSUPP;
     if (r == 0)
         ways_set(&mount->ways, WAY_open, "by the kernel", NULL);
     else if (!mount->can_skip_open)
@@ -288,7 +293,7 @@ static void let_go(struct mount *mount)
     refresh_stop(mount->refresh);
     push_stop(mount->push);
     closing_stop(mount->closing);
-    own_close(&mount->own);
+    companion_stop(mount->companion);
 }
 
 /*
@@ -354,6 +359,7 @@ void mount_free(struct mount *mount)
     refresh_free(mount->refresh);
     push_free(mount->push);
     closing_free(mount->closing);
+    companion_free(mount->companion);
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
     free(mount);

@@ -13,12 +13,12 @@
 
 #include "metrics.h"
 #include "options.h"
-#include "own.h"
 #include "stats.h"
 #include "store/store.h"
 #include "ways.h"
 
 struct closing;
+struct companion;
 struct loop;
 struct push;
 struct refresh;
@@ -44,9 +44,9 @@ struct mount {
     struct metrics metrics;
     struct stats stats;
     struct ways ways;
-    dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
-    struct own own;
-    struct closing *closing; /* NULL: the store counts the writers, or there are none */
+    dev_t device;                /* of what we mounted, as in /proc/self/mountinfo */
+    struct companion *companion; /* NULL: without our rights there is none */
+    struct closing *closing;     /* NULL: the store counts the writers, or there are none */
     /* What is done before it is asked for. Each may be NULL: not possible here. */
     struct push *push;
     struct prewalk *prewalk;

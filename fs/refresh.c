@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "refresh.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/stat.h>
+#include <stdio.h>
 #include <time.h>
 
+#include "companion.h"
 #include "mount.h"
 #include "store/util.h"
 #include "where.h"
@@ -32,8 +32,8 @@ struct refresh {
     struct seen *seen;
 
     /* The thread's own: the directory of the last file. */
-    uint64_t directory;
-    int fd; /* -1: none */
+    uint64_t directory; /* 0: none */
+    char path[PATH_MAX];
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t queued;
@@ -86,41 +86,32 @@ static size_t take(struct refresh *refresh, uint64_t ids[FILES_MOST])
     return refresh->stop ? 0 : n;
 }
 
-/* Open the directory, unless it is open from the last time. */
-static int open_directory(struct refresh *refresh, uint64_t directory)
+/* The path of the directory, unless it is that of the last file. */
+static int find_directory(struct refresh *refresh, uint64_t directory)
 {
-    char path[PATH_MAX];
-    if (refresh->fd >= 0 && refresh->directory == directory)
+    if (refresh->directory == directory)
         return 0;
-    cleanup_fd_p(&refresh->fd);
-    int r = where_path(refresh->mount->store, directory, path);
-    refresh->fd = r < 0 ? r : own_directory(&refresh->mount->own, path);
-    refresh->directory = directory;
-    return refresh->fd < 0 ? refresh->fd : 0;
-}
-
-static void ask_root(struct refresh *refresh)
-{
-    struct statx attributes;
-    cleanup_fd int fd = own_directory(&refresh->mount->own, ".");
-    if (fd >= 0)
-        (void)statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &attributes);
+    refresh->directory = 0;
+    int r = where_path(refresh->mount->store, directory, refresh->path);
+    if (r == 0)
+        refresh->directory = directory;
+    return r;
 }
 
 static void ask(struct refresh *refresh, uint64_t id)
 {
-    if (id == STORE_ROOT_ID) {
-        ask_root(refresh);
-        return;
-    }
+    struct companion *companion = refresh->mount->companion;
     const struct seen *seen = &refresh->seen[id % SEEN_SLOTS];
     uint64_t directory = atomic_load_explicit(&seen->directory, memory_order_relaxed);
     char name[STORE_NAME_MAX + 1];
-    struct statx attributes;
-    if (atomic_load_explicit(&seen->id, memory_order_relaxed) == id &&
-        where_name(refresh->mount->store, directory, id, name) == 0 &&
-        open_directory(refresh, directory) == 0)
-        (void)statx(refresh->fd, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &attributes);
+    cleanup_free char *path = NULL;
+    if (id == STORE_ROOT_ID)
+        (void)companion_stat(companion, ".");
+    else if (atomic_load_explicit(&seen->id, memory_order_relaxed) == id &&
+             where_name(refresh->mount->store, directory, id, name) == 0 &&
+             find_directory(refresh, directory) == 0 &&
+             asprintf(&path, "%s/%s", refresh->path, name) >= 0)
+        (void)companion_stat(companion, path);
 }
 
 static void *work(void *arg)
@@ -129,10 +120,9 @@ static void *work(void *arg)
     uint64_t ids[FILES_MOST];
     size_t count;
     while ((count = take(refresh, ids)) > 0) {
+        refresh->directory = 0; /* it may have been renamed */
         for (size_t i = 0; i < count; i++)
             ask(refresh, ids[i]);
-        cleanup_fd_p(&refresh->fd); /* an idle mount has nothing open */
-        refresh->fd = -1;
     }
     return NULL;
 }
@@ -143,7 +133,6 @@ int refresh_start(struct mount *mount, struct refresh **out)
     if (refresh == NULL)
         return -ENOMEM;
     refresh->mount = mount;
-    refresh->fd = -1;
     pthread_mutex_init(&refresh->lock, NULL);
     pthread_cond_init(&refresh->queued, NULL);
     refresh->seen = calloc(SEEN_SLOTS, sizeof(*refresh->seen));

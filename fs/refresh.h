@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * refresh.h: after a READ the kernel takes the file's access time for outdated, and asks for the
- * attributes again at the next stat(2). We have it ask at once, from a thread of ours, so that the
+ * attributes again at the next stat(2). We have it ask at once, by our companion, so that the
  * next reader doesn't wait for it. (It does so on mounts that are not read-only.)
  *
  * For that a file's name is needed, so the directory in which the kernel has last seen it is
@@ -15,7 +15,7 @@
 struct mount;
 struct refresh;
 
-/* Needs mount->own. */
+/* Needs the companion. */
 int refresh_start(struct mount *mount, struct refresh **out);
 /* Requests must still be served. NULL is allowed. */
 void refresh_stop(struct refresh *refresh);

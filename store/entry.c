@@ -53,7 +53,7 @@ int entry_get(struct store *store, MDB_txn *txn, uint64_t parent, const char *na
     int r = make_key(parent, name, &key, &k);
     if (r < 0)
         return r;
-    int rc = mdb_get(txn, store->tables.entries, &k, &v);
+    int rc = guard_get(txn, store->tables.entries, &k, &v);
     return rc != 0 ? lmdb_error(rc) : decode(&v, entry);
 }
 
@@ -116,7 +116,7 @@ int entry_list(struct store *store, MDB_txn *txn, uint64_t parent, uint64_t curs
     struct layout_entry_key fixed = {htobe64(parent), htobe64(cursor)};
     MDB_val k = {sizeof(fixed), &fixed}, v;
     int r = 0;
-    rc = mdb_cursor_get(entries, &k, &v, MDB_SET_RANGE);
+    rc = guard_cursor_get(entries, &k, &v, MDB_SET_RANGE);
     while (rc == 0 && key_of(&k, parent, &fixed)) {
         char name[STORE_NAME_MAX + 1] = {0};
         struct entry entry;
@@ -124,7 +124,7 @@ int entry_list(struct store *store, MDB_txn *txn, uint64_t parent, uint64_t curs
         r = decode(&v, &entry);
         if (r < 0)
             break;
-        rc = mdb_cursor_get(entries, &k, &v, MDB_NEXT);
+        rc = guard_cursor_get(entries, &k, &v, MDB_NEXT);
         /* Two names can share a place (one chance in 2^63 a pair): who stops between them gets
          * the first one again, rather than never the second. */
         bool shared = rc == 0 && same_place(&k, &fixed);

@@ -67,6 +67,8 @@ static int open_lmdb(const char *path, unsigned flags, size_t map_size, MDB_env 
     MDB_env *lmdb = NULL;
     int rc = mdb_env_create(&lmdb);
     if (rc == 0)
+        guard_install(lmdb);
+    if (rc == 0)
         rc = mdb_env_set_maxreaders(lmdb, MAX_READERS);
     if (rc == 0)
         rc = mdb_env_set_maxdbs(lmdb, MAX_TABLES);
@@ -300,7 +302,7 @@ static const char *find_map(const struct env *env, MDB_txn *txn)
     MDB_val k, v;
     if (mdb_cursor_open(txn, MAIN_TABLE, &tables) != 0)
         return NULL;
-    int rc = mdb_cursor_get(tables, &k, &v, MDB_FIRST);
+    int rc = guard_cursor_get(tables, &k, &v, MDB_FIRST);
     mdb_cursor_close(tables);
     if (rc != 0)
         return NULL;

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "guard.h"
 #include "util.h"
 
 struct env;

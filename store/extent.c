@@ -130,7 +130,7 @@ int content_references(struct store *store, MDB_txn *txn, uint64_t content, uint
     struct layout_content_key key = content_key(content, size, hash);
     struct layout_content value;
     MDB_val k = {sizeof(key), &key}, v;
-    int rc = mdb_get(txn, store->tables.contents, &k, &v);
+    int rc = guard_get(txn, store->tables.contents, &k, &v);
     if (rc != 0)
         return lmdb_error(rc);
     if (v.mv_size != sizeof(value))
@@ -154,7 +154,7 @@ static int clear_some(MDB_cursor *extents, uint64_t content)
     const struct layout_extent_key first = extent_key(content, 0);
     for (size_t bytes = 0;;) {
         MDB_val k = {sizeof(first), (void *)&first}, v;
-        int rc = mdb_cursor_get(extents, &k, &v, MDB_SET_RANGE);
+        int rc = guard_cursor_get(extents, &k, &v, MDB_SET_RANGE);
         if (rc == 0 && (k.mv_size != sizeof(first) ||
                         memcmp(k.mv_data, &first.content, sizeof(first.content)) != 0))
             rc = MDB_NOTFOUND;
@@ -185,10 +185,10 @@ static int seek(MDB_cursor *extents, uint64_t content, uint64_t offset, MDB_val 
 {
     struct layout_extent_key key = extent_key(content, offset);
     *k = (MDB_val){sizeof(key), &key};
-    int rc = mdb_cursor_get(extents, k, v, MDB_SET_RANGE);
+    int rc = guard_cursor_get(extents, k, v, MDB_SET_RANGE);
     if (rc == 0 && k->mv_size == sizeof(key) && memcmp(k->mv_data, &key, sizeof(key)) == 0)
         return 0;
-    rc = mdb_cursor_get(extents, k, v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    rc = guard_cursor_get(extents, k, v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
     return rc;
 }
 
@@ -237,7 +237,7 @@ static int locate(struct store *store, MDB_cursor *extents, uint64_t content, ui
         spans[n].length = MIN(spans[n].length, end - offset);
         offset += spans[n++].length;
         if (offset < end && n < max)
-            rc = mdb_cursor_get(extents, &k, &v, MDB_NEXT);
+            rc = guard_cursor_get(extents, &k, &v, MDB_NEXT);
     }
     if (rc == MDB_NOTFOUND)
         return -EIO;

@@ -7,7 +7,7 @@ static int get(struct store *store, MDB_txn *txn, const char *name, void *value,
 {
     MDB_val key = {strlen(name), (void *)name};
     MDB_val found;
-    int rc = mdb_get(txn, store->tables.meta, &key, &found);
+    int rc = guard_get(txn, store->tables.meta, &key, &found);
     if (rc != 0)
         return lmdb_error(rc);
     if (found.mv_size < size)

@@ -21,7 +21,7 @@ int orphan_get(struct store *store, MDB_txn *txn, uint64_t id)
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big}, v;
-    int rc = mdb_get(txn, store->tables.orphans, &k, &v);
+    int rc = guard_get(txn, store->tables.orphans, &k, &v);
     if (rc == MDB_NOTFOUND)
         return 0;
     if (rc != 0)
@@ -38,7 +38,7 @@ int orphan_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
         return lmdb_error(rc);
     uint64_t big = htobe64(from);
     MDB_val k = {sizeof(big), &big}, v;
-    rc = mdb_cursor_get(orphans, &k, &v, MDB_SET_RANGE);
+    rc = guard_cursor_get(orphans, &k, &v, MDB_SET_RANGE);
     if (rc == 0 && (k.mv_size != sizeof(big) || v.mv_size != 1))
         rc = MDB_CORRUPTED;
     if (rc == 0) {

@@ -21,7 +21,7 @@ int record_get(struct store *store, MDB_txn *txn, uint64_t id, struct layout_rec
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big}, v;
-    int rc = mdb_get(txn, store->tables.records, &k, &v);
+    int rc = guard_get(txn, store->tables.records, &k, &v);
     if (rc != 0)
         return lmdb_error(rc);
     if (v.mv_size < sizeof(*record))
@@ -45,7 +45,7 @@ int record_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
         return lmdb_error(rc);
     uint64_t big = htobe64(from);
     MDB_val k = {sizeof(big), &big}, v;
-    rc = mdb_cursor_get(records, &k, &v, MDB_SET_RANGE);
+    rc = guard_cursor_get(records, &k, &v, MDB_SET_RANGE);
     bool sound = rc == 0 && k.mv_size == sizeof(big);
     if (sound)
         memcpy(&big, k.mv_data, sizeof(big));

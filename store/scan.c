@@ -35,12 +35,12 @@ static int resume(struct scan *scan, MDB_val *key, MDB_val *value)
     }
     scan->steps = STEPS;
     if (scan->key_size == 0)
-        return lmdb_error(mdb_cursor_get(scan->cursor, key, value, MDB_FIRST));
+        return lmdb_error(guard_cursor_get(scan->cursor, key, value, MDB_FIRST));
     *key = (MDB_val){scan->key_size, scan->key};
-    rc = mdb_cursor_get(scan->cursor, key, value, MDB_SET_RANGE);
+    rc = guard_cursor_get(scan->cursor, key, value, MDB_SET_RANGE);
     if (rc == 0 && key->mv_size == scan->key_size &&
         memcmp(key->mv_data, scan->key, scan->key_size) == 0)
-        rc = mdb_cursor_get(scan->cursor, key, value, MDB_NEXT);
+        rc = guard_cursor_get(scan->cursor, key, value, MDB_NEXT);
     return lmdb_error(rc);
 }
 
@@ -57,7 +57,7 @@ int scan_next(struct scan *scan, MDB_val *key, MDB_val *value)
     if (scan->steps == 0)
         scan_pause(scan);
     int r = scan->cursor == NULL ? resume(scan, key, value)
-                                 : lmdb_error(mdb_cursor_get(scan->cursor, key, value, MDB_NEXT));
+                                 : lmdb_error(guard_cursor_get(scan->cursor, key, value, MDB_NEXT));
     if (r < 0) {
         scan_pause(scan);
         return r == -ENOENT ? 0 : r;

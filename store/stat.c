@@ -18,7 +18,7 @@ static int count_free(MDB_txn *txn, uint64_t *pages)
     if (rc != 0)
         return lmdb_error(rc);
     *pages = 0;
-    while ((rc = mdb_cursor_get(free_pages, &k, &v, MDB_NEXT)) == 0) {
+    while ((rc = guard_cursor_get(free_pages, &k, &v, MDB_NEXT)) == 0) {
         size_t n;
         memcpy(&n, v.mv_data, sizeof(n));
         *pages += n;

@@ -59,7 +59,7 @@ static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest, size_t 
         return lmdb_error(rc);
     MDB_val k, v;
     int r = 0;
-    while (r == 0 && (rc = mdb_cursor_get(lists, &k, &v, MDB_NEXT)) == 0) {
+    while (r == 0 && (rc = guard_cursor_get(lists, &k, &v, MDB_NEXT)) == 0) {
         size_t transaction;
         memcpy(&transaction, k.mv_data, sizeof(transaction));
         if (transaction >= oldest) {

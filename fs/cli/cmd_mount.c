@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 
 #include "fs/daemon.h"
@@ -120,6 +121,10 @@ static int serve_store(struct mount *mount, int signals, int ready_fd)
 static int serve(void *arg, int ready_fd)
 {
     const struct arguments *arguments = arg;
+    /* A core dump waits until all threads have stopped, and those that wait for another one of us
+     * can't before the companion sees that we die, which is after the dump. */
+    if (!arguments->options.debug)
+        (void)prctl(PR_SET_DUMPABLE, 0);
     cleanup_fd int signals = catch_signals();
     struct mount *mount = mount_new(&arguments->options);
     if (signals < 0 || mount == NULL) {

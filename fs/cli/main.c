@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/companion.h"
 #include "store/util.h"
 
 struct command {
@@ -95,6 +96,8 @@ static int run(int argc, char **argv)
         printf("lmdbfs %s\n", LMDBFS_VERSION);
         return CLI_OK;
     }
+    if (strcmp(word, "companion") == 0) /* not for people */
+        return companion_main();
     const struct command *command = find_command(word);
     if (command == NULL) {
         fprintf(stderr, "lmdbfs: unknown %s %s; see lmdbfs --help\n",

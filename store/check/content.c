@@ -189,7 +189,7 @@ static int find_extent(const struct reading *reading, MDB_txn *txn, struct exten
     int rc = mdb_cursor_open(txn, store->tables.extents, &extents);
     if (rc != 0)
         return lmdb_error(rc);
-    rc = mdb_cursor_get(extents, &k, &v, MDB_SET_RANGE);
+    rc = guard_cursor_get(extents, &k, &v, MDB_SET_RANGE);
     mdb_cursor_close(extents);
     if (rc == MDB_NOTFOUND || (rc == 0 && k.mv_size != sizeof(key)))
         return 0;

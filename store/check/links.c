@@ -106,7 +106,7 @@ static int recount(struct check *check, MDB_txn *txn, struct window *window)
     int rc = mdb_cursor_open(txn, check->store->tables.entries, &entries);
     if (rc != 0)
         return lmdb_error(rc);
-    while ((rc = mdb_cursor_get(entries, &k, &v, MDB_NEXT)) == 0)
+    while ((rc = guard_cursor_get(entries, &k, &v, MDB_NEXT)) == 0)
         count_entry(window, &v);
     mdb_cursor_close(entries);
     return rc == MDB_NOTFOUND ? 0 : lmdb_error(rc);

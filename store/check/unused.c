@@ -99,7 +99,7 @@ static bool has_extents(struct check *check, MDB_txn *txn, uint64_t id)
     MDB_val k = {sizeof(key), &key}, v;
     if (mdb_cursor_open(txn, check->store->tables.extents, &extents) != 0)
         return false;
-    int rc = mdb_cursor_get(extents, &k, &v, MDB_SET_RANGE);
+    int rc = guard_cursor_get(extents, &k, &v, MDB_SET_RANGE);
     mdb_cursor_close(extents);
     return rc == 0 && k.mv_size == sizeof(key) &&
            memcmp(k.mv_data, &key.content, sizeof(key.content)) == 0;

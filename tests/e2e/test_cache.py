@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import random
+import subprocess
 import time
 
 import harness
@@ -52,6 +53,22 @@ def way(mount, of):
         if name.startswith(f'lmdbfs_way_info{{of="{of}",'):
             return name.split('way="')[1].split('"')[0]
     raise AssertionError(f"nothing is said about {of}")
+
+
+def companions(mount):
+    """The processes that a mount's daemon has started."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue
+        if int(fields[1]) == mount.pid and b"companion" in words:
+            found.append(int(pid))
+    return found
 
 
 def map_and_add(root):
@@ -424,6 +441,34 @@ class Life(harness.Case):
                 run("umount", bind)
             self.assertTrue(mount.ended(30))
         self.assert_clean()
+
+    def test_killed_while_it_reads_ahead(self):
+        """Names are walked, contents pushed, attributes refreshed: nobody may be left waiting for the dead."""
+        tree = trees.real_tree(self.directory)
+        lmdbfs("import", self.store, tree)
+        maker = random.Random("killed")
+        for _ in range(harness.scaled(20, least=5)):
+            with mounted(self.store) as mount:
+                def write(path):
+                    try:
+                        for number in range(10**6):
+                            publish(f"{path}/new{number % 10}", b"x" * 3000, f"{path}/new.{os.getpid()}.{number}")
+                    except OSError as error:
+                        return error.errno
+                    return 0
+
+                [companion] = companions(mount)
+                writer = harness.Child(write, mount.path)
+                readers = [subprocess.Popen(["grep", "-rc", "riscv", mount.path], stdout=subprocess.DEVNULL,
+                                            stderr=subprocess.DEVNULL) for _ in range(3)]
+                ended = time.monotonic() + maker.random() * 0.3
+                while time.monotonic() < ended:
+                    drop_caches()
+                mount.kill()
+                for reader in readers:
+                    reader.wait(timeout=30)
+                self.assertIn(writer.result(30), (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO))
+                wait_for(lambda: not os.path.exists(f"/proc/{companion}"), what="the companion's end")
 
     # In a user namespace of its own root may mount, but not see who closes files.
     WITHOUT_RIGHTS = """

@@ -2,10 +2,13 @@
 #include "mount.h"
 
 #include <fuse_log.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 
+#include "backing.h"
 #include "log.h"
 #include "loop.h"
 #include "mountpoint.h"
@@ -54,6 +57,15 @@ static __attribute__((format(printf, 2, 0))) void print_words(enum fuse_log_leve
 
 /* ------------------------------------------------------------- negotiation -- */
 
+/* Whether we may have the kernel read files by itself. */
+static bool has_admin_rights(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+    return syscall(SYS_capget, &header, data) == 0 &&
+           (data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0;
+}
+
 /*
  * What we want of the kernel. Everything is said explicitly, since libfuse's defaults change, and a
  * successor of this process must come to the same result.
@@ -94,21 +106,41 @@ static const struct {
     {FUSE_CAP_IOCTL_DIR, false},
     {FUSE_CAP_NO_OPEN_SUPPORT, false},
     {FUSE_CAP_NO_OPENDIR_SUPPORT, false},
-    {FUSE_CAP_PASSTHROUGH, false},
+    {FUSE_CAP_PASSTHROUGH, false}, /* see negotiate_passthrough() */
 #ifdef FUSE_CAP_OVER_IO_URING
     {FUSE_CAP_OVER_IO_URING, false},
 #endif
 };
 
+/* Large records are handed over to the kernel, if it and the disk can do that. */
+static void negotiate_passthrough(struct mount *mount, struct fuse_conn_info *conn)
+{
+    char why[STORE_WHY_MAX];
+    if (mount->records != RECORDS_LARGE)
+        ways_set(&mount->ways, WAY_large, "pread", "the mount is tuned for small records");
+    else if (store_can_clone(mount->store, why) < 0)
+        ways_set(&mount->ways, WAY_large, "pread", "%s", why);
+    else if (!has_admin_rights())
+        ways_set(&mount->ways, WAY_large, "pread", "no CAP_SYS_ADMIN, which passthrough needs");
+    else if (!fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
+        ways_set(&mount->ways, WAY_large, "pread", "the kernel has no FUSE passthrough");
+    else if ((mount->backings = backings_new(mount->store, &mount->ways)) == NULL)
+        fuse_unset_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
+    else
+        ways_set(&mount->ways, WAY_large, "reflink + passthrough", "%s", "");
+    conn->max_backing_stack_depth = 0; /* clones don't lie on a stacked filesystem */
+}
+
 void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
 {
-    const struct mount *mount = userdata;
+    struct mount *mount = userdata;
     for (size_t i = 0; i < array_length(features); i++) {
         if (features[i].on)
             (void)fuse_set_feature_flag(conn, features[i].feature); /* if there is such */
         else
             fuse_unset_feature_flag(conn, features[i].feature);
     }
+    negotiate_passthrough(mount, conn);
     conn->max_write = TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
@@ -184,6 +216,7 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
 {
     const char *path = mount->options->mountpoint;
     mount->store = store;
+    mount->records = records_choose(mount->options->records, store, &mount->ways);
     if (!mount->options->debug)
         fuse_set_log_func(remember_words);
     int r = fuse_session_mount(mount->session, path) < 0 ? -EIO : 0;
@@ -233,6 +266,7 @@ void mount_stop(struct mount *mount)
         (void)has_ended(mount, STOP_GRACE_MS);
     }
     loop_stop(steal_pointer(&mount->loop));
+    backings_free(steal_pointer(&mount->backings));
 }
 
 void mount_free(struct mount *mount)
@@ -241,6 +275,7 @@ void mount_free(struct mount *mount)
         return;
     if (mount->session != NULL)
         fuse_session_destroy(mount->session);
+    backings_free(mount->backings);
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
     free(mount);

@@ -17,6 +17,7 @@
 #include "store/store.h"
 #include "ways.h"
 
+struct backings;
 struct loop;
 
 struct mount {
@@ -27,7 +28,9 @@ struct mount {
     struct metrics metrics;
     struct stats stats;
     struct ways ways;
-    dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
+    enum records_mode records; /* what it is tuned for; known before INIT is answered */
+    struct backings *backings; /* NULL: the kernel doesn't read by itself */
+    dev_t device;              /* of what we mounted, as in /proc/self/mountinfo */
 };
 
 /* NULL: no memory. `options` must live as long as the mount. */

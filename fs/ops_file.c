@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "attr.h"
+#include "backing.h"
 #include "buffer.h"
 #include "node.h"
 #include "reply.h"
@@ -75,13 +76,16 @@ void ops_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
         return;
     }
     int r = changes ? open_for_change(mount->store, id, fi) : 0;
-    if (r < 0) {
-        reply_result(req, r);
-        return;
+    if (r == 0) {
+        request_open_flags(fi);
+        r = backings_open(mount->backings, req, id, changes, fi);
+        if (r < 0 && request_writes(fi))
+            store_writer_close(mount->store, id);
     }
-    request_open_flags(fi);
-    if (fuse_reply_open(req, fi) < 0 && request_writes(fi))
-        store_writer_close(mount->store, id);
+    if (r < 0)
+        reply_result(req, r);
+    else if (fuse_reply_open(req, fi) < 0)
+        request_closed(mount, req, id, fi);
 }
 
 void ops_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -127,8 +131,8 @@ void ops_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 void ops_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_release);
-    if (request_writes(fi) && !node_is_reserved(id))
-        store_writer_close(mount->store, id);
+    if (!node_is_reserved(id))
+        request_closed(mount, req, id, fi);
     reply_result(req, 0);
 }
 

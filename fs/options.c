@@ -15,6 +15,7 @@ enum use {
     READ_WRITE,
     DEBUG,
     MAX_READ,
+    RECORDS,
     FSNAME,
 };
 
@@ -31,6 +32,7 @@ static const struct known known_options[] = {
     {"allow_root", false, PASS},
     {"fsname", true, FSNAME},
     {"max_read", true, MAX_READ},
+    {"records", true, RECORDS},
     {"debug", false, DEBUG},
     /* Always on: the kernel checks permissions, we do not. */
     {"default_permissions", false, IGNORE},
@@ -135,6 +137,8 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return 0;
     case MAX_READ:
         return parse_size(value, &options->max_read);
+    case RECORDS:
+        return records_parse(value, &options->records);
     case FSNAME:
         return replace(&options->fsname, value);
     }
@@ -184,6 +188,8 @@ void options_print_help(void)
         "  allow_root         root may use the mount of another user\n"
         "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
         "  max_read=BYTES     the most that one request may read\n"
+        "  records=small|large|auto\n"
+        "                     what the mount is tuned for; auto, the default, looks at the store\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

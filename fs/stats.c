@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "backing.h"
 #include "mount.h"
 #include "store/util.h"
 
@@ -44,6 +45,7 @@ static int make_text(struct mount *mount, char **text, size_t *length)
         return -ENOMEM;
     ways_print(out, &mount->ways);
     metrics_print_all(out, &mount->metrics);
+    backings_print(out, mount->backings);
     print_store(out, mount->store);
     return fclose(out) == 0 ? 0 : -ENOMEM;
 }

@@ -76,4 +76,10 @@ void hash_bytes(const void *bytes, size_t size, uint8_t digest[16]);
 /* The XXH3-128 of what went into `hash`, canonical. */
 void hash_finish(const XXH3_state_t *hash, uint8_t digest[16]);
 
+/* XXH3_freeState() as a cleanup: cleanup(cleanup_hash_p) XXH3_state_t *hash = ... */
+static inline void cleanup_hash_p(XXH3_state_t **hash)
+{
+    XXH3_freeState(*hash);
+}
+
 #endif

@@ -51,6 +51,7 @@ static int count_tables(struct store *store, struct store_stat *stat)
     stat->features[2] = format.incompatible;
     stat->records = table_entries(read.txn, store->tables.records);
     stat->extents = table_entries(read.txn, store->tables.extents);
+    stat->contents = table_entries(read.txn, store->tables.contents);
     stat->orphans = table_entries(read.txn, store->tables.orphans);
     return 0;
 }

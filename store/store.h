@@ -223,6 +223,37 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
  */
 ssize_t store_read(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset);
 
+/*
+ * A clone: the content of a sealed file as a host file without a name, that shares its disk blocks
+ * with the store. It has pages of its own in the kernel's cache, and keeps its content whatever
+ * becomes of the record and the store; it is gone with its last descriptor.
+ */
+struct store_clone {
+    int fd;        /* the caller's to close */
+    uint64_t size; /* bytes */
+    bool verified; /* the content was compared with its hash since the store was opened */
+};
+
+/* Whether the store lies where it can be done: 0, or an error (mostly -EOPNOTSUPP), and `why` says
+ * in half a sentence what is missing. */
+int store_can_clone(struct store *store, char why[STORE_WHY_MAX]);
+
+/* Clone record `id`, that the caller has a lease for. -EINVAL: not a sealed file of more than a
+ * page. -EIO: known to be damaged. The time depends on the number of extents, not on bytes. */
+int store_clone(struct store *store, uint64_t id, struct store_clone *clone);
+
+/* True: stop what you are doing. */
+typedef bool store_stop_fn(void *arg);
+
+/*
+ * Compare a clone of `id` with the record's hash, in the calling thread. This reads it whole,
+ * through its own pages in the cache: who reads it next finds them there (unless it is larger than
+ * a quarter of the memory). -EIO: it is damaged; a line in the log says where, and from now on the
+ * record can't be cloned. -EINTR: `stop` (may be NULL) said so.
+ */
+int store_clone_verify(struct store *store, uint64_t id, const struct store_clone *clone,
+                       store_stop_fn *stop, void *arg);
+
 /* Write to an unsealed or empty file: all of it, or a negative errno. -EPERM if sealed, -EFBIG. The
  * bytes are as durable as write(2) makes them: see store_fsync(). */
 ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size,
@@ -277,6 +308,7 @@ struct store_stat {
     uint64_t inline_files; /* regular files whose content lies in their record */
     uint64_t extent_files; /* regular files whose content lies in extents */
     uint64_t extents;
+    uint64_t contents; /* what lies in extents, each file once; also without `deep` */
     uint64_t unsealed_files;
     uint64_t orphans;
     uint64_t file_bytes;              /* size of data.mdb */

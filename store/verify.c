@@ -34,9 +34,9 @@ uint64_t verify_damages(const struct store *store)
 }
 
 /* Contents never change and their ids are never used again, so this names what was read. */
-static uint64_t fingerprint(const struct span *span)
+static uint64_t fingerprint(uint64_t content, uint64_t start)
 {
-    uint64_t key[2] = {span->content, span->start};
+    uint64_t key[2] = {content, start};
     return XXH3_64bits(key, sizeof(key)) | 1;
 }
 
@@ -120,7 +120,7 @@ static int read_whole(struct store *store, uint64_t id, const struct layout_reco
 int verify_read(struct store *store, uint64_t id, const struct layout_record *record,
                 const struct span *span, char *buffer)
 {
-    uint64_t mark = fingerprint(span);
+    uint64_t mark = fingerprint(span->content, span->start);
     _Atomic uint64_t *slot = slot_of(store, mark);
     if (atomic_load_explicit(slot, memory_order_relaxed) == mark)
         return read_all(store, buffer, span->length, span->offset);
@@ -128,4 +128,40 @@ int verify_read(struct store *store, uint64_t id, const struct layout_record *re
     if (r == 0)
         atomic_store_explicit(slot, mark, memory_order_relaxed);
     return r;
+}
+
+int verify_extent(struct store *store, uint64_t id, const struct layout_record *record,
+                  const struct span *span)
+{
+    cleanup_free char *bytes = malloc(span->size);
+    if (bytes == NULL)
+        return -ENOMEM;
+    struct span whole = *span;
+    whole.offset = span->payload;
+    whole.length = span->size;
+    return read_whole(store, id, record, &whole, bytes);
+}
+
+/* ----------------------------------------------------------------- contents -- */
+
+/* No extent begins there: what is kept for a content as a whole. */
+static uint64_t content_mark(uint64_t content, enum verify_verdict verdict)
+{
+    return fingerprint(content, UINT64_MAX - verdict);
+}
+
+enum verify_verdict verify_content_verdict(struct store *store, uint64_t content)
+{
+    for (enum verify_verdict verdict = VERIFY_SOUND; verdict <= VERIFY_DAMAGED; verdict++) {
+        uint64_t mark = content_mark(content, verdict);
+        if (atomic_load_explicit(slot_of(store, mark), memory_order_relaxed) == mark)
+            return verdict;
+    }
+    return VERIFY_UNKNOWN;
+}
+
+void verify_content_note(struct store *store, uint64_t content, enum verify_verdict verdict)
+{
+    uint64_t mark = content_mark(content, verdict);
+    atomic_store_explicit(slot_of(store, mark), mark, memory_order_relaxed);
 }

@@ -33,6 +33,15 @@ int verify_report(struct store *store, uint64_t id, uint64_t extent, const char 
 int verify_read(struct store *store, uint64_t id, const struct layout_record *record,
                 const struct span *span, char *buffer);
 
+/* Read an extent whole and compare it. 0, or an error that was reported. */
+int verify_extent(struct store *store, uint64_t id, const struct layout_record *record,
+                  const struct span *span);
+
+/* What is known of a content as a whole; forgotten as that of extents is. */
+enum verify_verdict { VERIFY_UNKNOWN, VERIFY_SOUND, VERIFY_DAMAGED };
+enum verify_verdict verify_content_verdict(struct store *store, uint64_t content);
+void verify_content_note(struct store *store, uint64_t content, enum verify_verdict verdict);
+
 /* How often damage was reported since the store was opened. */
 uint64_t verify_damages(const struct store *store);
 

@@ -170,7 +170,7 @@ static int make(struct backings *backings, fuse_req_t req, uint64_t id, struct s
     int backing_id = r == -EIO ? r : fuse_passthrough_open(req, clone->fd);
     if (backing_id == 0) {
         atomic_store(&backings->refused, true);
-        ways_set(backings->ways, WAY_large, "pread",
+        ways_set(backings->ways, WAY_large, "through the daemon",
                  "the kernel refused to read a clone by itself");
     }
     if (backing_id <= 0 || clone->verified) {

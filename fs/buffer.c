@@ -7,9 +7,12 @@
 /* The kernel's usual read-ahead: most buffers never need to grow. */
 #define SIZE_LEAST ((size_t)128 << 10)
 
+/* Pages can be read from the disk straight into it. */
+#define ALIGNMENT ((size_t)4096)
+
 struct buffer {
     size_t size;
-    _Alignas(max_align_t) char data[];
+    _Alignas(ALIGNMENT) char data[];
 };
 
 static pthread_key_t key;
@@ -32,7 +35,8 @@ void *buffer_get(size_t size)
     free(buffer);
     if (size < SIZE_LEAST)
         size = SIZE_LEAST;
-    buffer = malloc(sizeof(*buffer) + size);
+    size = (size + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+    buffer = aligned_alloc(ALIGNMENT, sizeof(*buffer) + size);
     if (buffer != NULL)
         buffer->size = size;
     if (pthread_setspecific(key, buffer) != 0) {

@@ -8,8 +8,8 @@
 
 #include <stddef.h>
 
-/* At least `size` bytes, valid until the thread asks again or ends; their content is
- * undefined. NULL: no memory. */
+/* At least `size` bytes, aligned to 4,096, valid until the thread asks again or ends; their content
+ * is undefined. NULL: no memory. */
 void *buffer_get(size_t size);
 
 #endif

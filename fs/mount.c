@@ -13,11 +13,16 @@
 #include "loop.h"
 #include "mountpoint.h"
 #include "ops.h"
+#include "readahead.h"
 #include "store/util.h"
 
 /* Bytes in one READ or WRITE, and in one read-ahead, at most: what the kernel's default limit of
  * 256 pages allows. */
 #define TRANSFER_MAX (1u << 20)
+
+/* Bytes that are read ahead in large-record mode. On a disk of 1.5 GB/s, cold: 1 MiB takes 0.6 of
+ * the time of 128 KiB, 4 MiB no less; at random places in a mapping more is only read in vain. */
+#define READAHEAD_LARGE TRANSFER_MAX
 
 /* When we are told to end while the mount is in use: how long requests that are under way have to
  * finish. */
@@ -106,29 +111,47 @@ static const struct {
     {FUSE_CAP_IOCTL_DIR, false},
     {FUSE_CAP_NO_OPEN_SUPPORT, false},
     {FUSE_CAP_NO_OPENDIR_SUPPORT, false},
-    {FUSE_CAP_PASSTHROUGH, false}, /* see negotiate_passthrough() */
+    {FUSE_CAP_PASSTHROUGH, false}, /* see choose_large() */
 #ifdef FUSE_CAP_OVER_IO_URING
     {FUSE_CAP_OVER_IO_URING, false},
 #endif
 };
 
-/* Large records are handed over to the kernel, if it and the disk can do that. */
-static void negotiate_passthrough(struct mount *mount, struct fuse_conn_info *conn)
+/* Whether large records can be handed over to the kernel: NULL, or what is missing. */
+static const char *missing_for_passthrough(struct mount *mount, struct fuse_conn_info *conn,
+                                           char why[STORE_WHY_MAX])
 {
-    char why[STORE_WHY_MAX];
     if (mount->records != RECORDS_LARGE)
-        ways_set(&mount->ways, WAY_large, "pread", "the mount is tuned for small records");
-    else if (store_can_clone(mount->store, why) < 0)
-        ways_set(&mount->ways, WAY_large, "pread", "%s", why);
-    else if (!has_admin_rights())
-        ways_set(&mount->ways, WAY_large, "pread", "no CAP_SYS_ADMIN, which passthrough needs");
-    else if (!fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
-        ways_set(&mount->ways, WAY_large, "pread", "the kernel has no FUSE passthrough");
-    else if ((mount->backings = backings_new(mount->store, &mount->ways)) == NULL)
-        fuse_unset_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
-    else
-        ways_set(&mount->ways, WAY_large, "reflink + passthrough", "%s", "");
+        return "the mount is tuned for small records";
+    if (store_can_clone(mount->store, why) < 0)
+        return why;
+    if (!has_admin_rights())
+        return "no CAP_SYS_ADMIN, which passthrough needs";
+    if (!fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
+        return "the kernel has no FUSE passthrough";
     conn->max_backing_stack_depth = 0; /* clones don't lie on a stacked filesystem */
+    mount->backings = backings_new(mount->store, &mount->ways);
+    if (mount->backings != NULL)
+        return NULL;
+    fuse_unset_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
+    return "no memory";
+}
+
+/*
+ * How the content of large records gets to its readers. What goes through us is cached by the
+ * kernel as pages of the mount; read from the disk directly, it isn't a second time among those of
+ * data.mdb.
+ */
+static void choose_large(struct mount *mount, struct fuse_conn_info *conn)
+{
+    char why[STORE_WHY_MAX], no_direct[STORE_WHY_MAX];
+    const char *missing = missing_for_passthrough(mount, conn, why);
+    bool direct =
+        mount->records == RECORDS_LARGE && store_read_direct(mount->store, no_direct) == 0;
+    if (missing == NULL)
+        ways_set(&mount->ways, WAY_large, "reflink + passthrough", "%s", "");
+    else
+        ways_set(&mount->ways, WAY_large, direct ? "direct I/O" : "pread", "%s", missing);
 }
 
 void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
@@ -140,7 +163,7 @@ void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
         else
             fuse_unset_feature_flag(conn, features[i].feature);
     }
-    negotiate_passthrough(mount, conn);
+    choose_large(mount, conn);
     conn->max_write = TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
@@ -212,6 +235,15 @@ struct mount *mount_new(const struct mount_options *options)
     return mount;
 }
 
+static void raise_readahead(struct mount *mount)
+{
+    int r = readahead_raise(mount->device, READAHEAD_LARGE);
+    if (r == 0)
+        ways_set(&mount->ways, WAY_readahead, "1 MiB", "%s", "");
+    else
+        ways_set(&mount->ways, WAY_readahead, "the kernel's", "can't raise it: %s", strerror(-r));
+}
+
 int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX])
 {
     const char *path = mount->options->mountpoint;
@@ -228,6 +260,8 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         return r;
     }
     mount->device = mountpoint_device(path);
+    if (mount->records == RECORDS_LARGE)
+        raise_readahead(mount);
     r = loop_start(mount->session, &mount->loop);
     if (r < 0) {
         snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));

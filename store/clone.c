@@ -142,8 +142,8 @@ int store_clone(struct store *store, uint64_t id, struct store_clone *clone)
     int r = get_record(store, id, &record);
     if (r < 0)
         return r;
-    enum verify_verdict verdict = verify_content_verdict(store, record.link);
-    if (verdict == VERIFY_DAMAGED)
+    enum verdict verdict = verified_verdict(store->verified, record.link);
+    if (verdict == VERDICT_DAMAGED)
         return -EIO;
     cleanup_fd int fd = make_file(store);
     r = fd < 0 ? fd : clone_extents(store, &record, fd);
@@ -152,7 +152,7 @@ int store_clone(struct store *store, uint64_t id, struct store_clone *clone)
         r = -ENOENT;
     if (r < 0)
         return r;
-    *clone = (struct store_clone){steal_fd(&fd), record.size, verdict == VERIFY_SOUND};
+    *clone = (struct store_clone){steal_fd(&fd), record.size, verdict == VERDICT_SOUND};
     return 0;
 }
 
@@ -234,11 +234,11 @@ int store_clone_verify(struct store *store, uint64_t id, const struct store_clon
     if (r < 0 && r != -EIO)
         return r;
     if (r == 0 && memcmp(hash, record.hash, sizeof(hash)) == 0) {
-        verify_content_note(store, record.link, VERIFY_SOUND);
+        verified_judge(store->verified, record.link, VERDICT_SOUND);
         return 0;
     }
     r = report_place(store, id, &record);
     if (r == -EIO)
-        verify_content_note(store, record.link, VERIFY_DAMAGED);
+        verified_judge(store->verified, record.link, VERDICT_DAMAGED);
     return r;
 }

@@ -23,6 +23,7 @@ struct store {
 
     int dir_fd;     /* the store's directory */
     int staging_fd; /* staging/ in it; -1 if read-only and there is none */
+    int direct_fd;  /* data.mdb past the page cache; -1: see store_read_direct() */
     int owner_fd;   /* the lock that makes us the only writer; -1 if read-only */
 
     /* NULL if read-only: */
@@ -33,6 +34,7 @@ struct store {
 
     _Atomic uint64_t trimmed;  /* writer_commits() when free pages were last given back */
     struct verified *verified; /* what was read and found sound */
+    _Atomic unsigned damages;  /* how often damage was reported */
 
     void (*sealed)(void *arg, uint64_t id);
     void (*warn)(void *arg, const char *line);

@@ -76,7 +76,7 @@ int store_open(const char *path, const struct store_options *options, struct sto
     struct store *store = calloc(1, sizeof(*store));
     if (store == NULL)
         return refuse(&opening, -ENOMEM, "out of memory");
-    store->dir_fd = store->staging_fd = store->owner_fd = -1;
+    store->dir_fd = store->staging_fd = store->owner_fd = store->direct_fd = -1;
     store->read_only = options->read_only;
     store->sealed = options->sealed;
     store->warn = options->warn;
@@ -110,6 +110,7 @@ void store_close(struct store *store)
     leases_free(store->leases);
     verified_free(store->verified);
     env_close(store->env);
+    cleanup_fd_p(&store->direct_fd);
     cleanup_fd_p(&store->owner_fd);
     cleanup_fd_p(&store->staging_fd);
     cleanup_fd_p(&store->dir_fd);

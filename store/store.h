@@ -254,6 +254,14 @@ typedef bool store_stop_fn(void *arg);
 int store_clone_verify(struct store *store, uint64_t id, const struct store_clone *clone,
                        store_stop_fn *stop, void *arg);
 
+/*
+ * From now on read large content past the page cache: for a caller whose readers cache it
+ * themselves, and who asks for whole pages at page-aligned places, with a page-aligned buffer (else
+ * the cache is used nevertheless). To be called once, before the first read. On failure `why` says
+ * in half a sentence why not.
+ */
+int store_read_direct(struct store *store, char why[STORE_WHY_MAX]);
+
 /* Write to an unsealed or empty file: all of it, or a negative errno. -EPERM if sealed, -EFBIG. The
  * bytes are as durable as write(2) makes them: see store_fsync(). */
 ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size,

@@ -118,12 +118,15 @@ int store_check(struct store *store, const struct store_observer *observer, stru
     check.buffer = malloc(CHECK_BUFFER);
     check.whole = XXH3_createState();
     check.extent = XXH3_createState();
-    bool memory = check.buffer != NULL && check.whole != NULL && check.extent != NULL;
+    check.piece = XXH3_createState();
+    bool memory =
+        check.buffer != NULL && check.whole != NULL && check.extent != NULL && check.piece != NULL;
     int r = memory ? check_all(&check) : -ENOMEM;
     if (r < 0 && r != -EINTR)
         observe_message(observer, "data.mdb", "cannot check it: %s", strerror(-r));
     XXH3_freeState(check.whole);
     XXH3_freeState(check.extent);
+    XXH3_freeState(check.piece);
     free(check.buffer);
     return r;
 }

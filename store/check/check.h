@@ -29,7 +29,7 @@ struct check {
     const struct store_observer *observer;
     struct store_work *work, all;
     char *buffer; /* CHECK_BUFFER bytes */
-    XXH3_state_t *whole, *extent;
+    XXH3_state_t *whole, *extent, *piece;
     bool cached_reads;   /* the kernel can't read without filling its cache */
     unsigned names_left; /* searches of all entries for a file's name */
 };

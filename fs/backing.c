@@ -30,6 +30,7 @@ struct backing {
 struct backings {
     struct store *store;
     struct ways *ways;
+    unsigned kept_most;
     atomic_bool stop;
     atomic_bool refused; /* the kernel doesn't take clones */
 
@@ -284,7 +285,7 @@ void backings_close(struct backings *backings, fuse_req_t req, uint64_t id,
         backing->cached--;
     if (fi->fh == PASSTHROUGH && backing->passed > 0 && --backing->passed == 0)
         keep(backings, backing);
-    if (backings->kept > BACKING_KEPT_MOST)
+    if (backings->kept > backings->kept_most)
         evict(backings, req, backings->oldest);
     else
         tidy(backings, backing);
@@ -305,13 +306,14 @@ void backings_forget(struct backings *backings, fuse_req_t req, uint64_t id)
 
 /* --------------------------------------------------------------------- life -- */
 
-struct backings *backings_new(struct store *store, struct ways *ways)
+struct backings *backings_new(struct store *store, struct ways *ways, unsigned kept_most)
 {
     struct backings *backings = calloc(1, sizeof(*backings));
     if (backings == NULL)
         return NULL;
     backings->store = store;
     backings->ways = ways;
+    backings->kept_most = kept_most;
     pthread_mutex_init(&backings->lock, NULL);
     pthread_cond_init(&backings->changed, NULL);
     return backings;

@@ -35,14 +35,14 @@
 /* Bytes. A disk of 1 GB/s takes 8 ms for it, and the reader wants them anyway. */
 #define BACKING_VERIFY_AT_OPEN ((uint64_t)8 << 20)
 
-/* Clones that nobody has open. Each takes some 2 KiB of the kernel's memory; their pages are
- * given up under pressure as all others are. */
-#define BACKING_KEPT_MOST 1024
+/* Clones that nobody has open, by default. Each takes some 2 KiB of the kernel's memory; their
+ * pages are given up under pressure as all others are. */
+#define BACKING_KEPT_MOST 4096
 
 struct backings;
 
-/* NULL: no memory. `ways` hears of it when the kernel refuses. */
-struct backings *backings_new(struct store *store, struct ways *ways);
+/* Keep up to `kept_most` clones. `ways` hears of it when the kernel refuses. NULL: no memory. */
+struct backings *backings_new(struct store *store, struct ways *ways, unsigned kept_most);
 void backings_free(struct backings *backings);
 
 /*

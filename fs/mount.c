@@ -20,6 +20,14 @@
  * 256 pages allows. */
 #define TRANSFER_MAX (1u << 20)
 
+/*
+ * The same in large-record mode, where reads go to the disk: several smaller ones at a time keep it
+ * as busy as one large one, take less memory, and a page in the middle is there earlier. Cold, 64
+ * MiB in a mapping at random places: 75 ms with this, 98 with 1 MiB; sequentially there is no
+ * difference.
+ */
+#define TRANSFER_LARGE (256u << 10)
+
 /* Bytes that are read ahead in large-record mode. On a disk of 1.5 GB/s, cold: 1 MiB takes 0.6 of
  * the time of 128 KiB, 4 MiB no less; at random places in a mapping more is only read in vain. */
 #define READAHEAD_LARGE TRANSFER_MAX
@@ -130,7 +138,7 @@ static const char *missing_for_passthrough(struct mount *mount, struct fuse_conn
     if (!fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
         return "the kernel has no FUSE passthrough";
     conn->max_backing_stack_depth = 0; /* clones don't lie on a stacked filesystem */
-    mount->backings = backings_new(mount->store, &mount->ways);
+    mount->backings = backings_new(mount->store, &mount->ways, mount->options->clones);
     if (mount->backings != NULL)
         return NULL;
     fuse_unset_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
@@ -164,7 +172,7 @@ void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
             fuse_unset_feature_flag(conn, features[i].feature);
     }
     choose_large(mount, conn);
-    conn->max_write = TRANSFER_MAX;
+    conn->max_write = mount->records == RECORDS_LARGE ? TRANSFER_LARGE : TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
     conn->time_gran = 1;

@@ -16,6 +16,7 @@ enum use {
     DEBUG,
     MAX_READ,
     RECORDS,
+    CLONES,
     FSNAME,
 };
 
@@ -33,6 +34,7 @@ static const struct known known_options[] = {
     {"fsname", true, FSNAME},
     {"max_read", true, MAX_READ},
     {"records", true, RECORDS},
+    {"clones", true, CLONES},
     {"debug", false, DEBUG},
     /* Always on: the kernel checks permissions, we do not. */
     {"default_permissions", false, IGNORE},
@@ -139,6 +141,8 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return parse_size(value, &options->max_read);
     case RECORDS:
         return records_parse(value, &options->records);
+    case CLONES:
+        return parse_size(value, &options->clones);
     case FSNAME:
         return replace(&options->fsname, value);
     }
@@ -190,6 +194,7 @@ void options_print_help(void)
         "  max_read=BYTES     the most that one request may read\n"
         "  records=small|large|auto\n"
         "                     what the mount is tuned for; auto, the default, looks at the store\n"
+        "  clones=COUNT       large records that stay cached by their clone after the last close\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

@@ -17,6 +17,7 @@ struct mount_options {
     bool debug;
     unsigned max_read;         /* bytes in one READ at most; 0 = as the kernel likes */
     enum records_mode records; /* what to tune the mount for */
+    unsigned clones;           /* of large records that are kept when nobody has them open */
     char *fsname;              /* what the mount table names as the source; NULL = store_path */
     char *fuse;                /* what libfuse shall have, as it wants it; NULL = nothing */
 };

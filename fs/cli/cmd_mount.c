@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 
+#include "fs/backing.h"
 #include "fs/daemon.h"
 #include "fs/log.h"
 #include "fs/mount.h"
@@ -231,7 +232,7 @@ static int run(struct arguments *arguments, int argc, char **argv)
 
 int cmd_mount(int argc, char **argv)
 {
-    struct arguments arguments = {0};
+    struct arguments arguments = {.options.clones = BACKING_KEPT_MOST};
     int code = run(&arguments, argc, argv);
     options_destroy(&arguments.options);
     return code;

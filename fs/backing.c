@@ -12,6 +12,10 @@
 /* In fi->fh: what RELEASE has to take back. */
 enum way { NOT_COUNTED = 0, CACHED = 1, PASSTHROUGH = 2 };
 
+/* Clones that wait to be compared; each has a descriptor open. Beyond that a record is opened
+ * through the cache. */
+#define QUEUED_MOST 512
+
 struct backing {
     uint64_t id;
     int backing_id;                /* the kernel's number of the clone; 0: none */
@@ -38,8 +42,9 @@ struct backings {
     pthread_cond_t changed;
     struct backing *buckets[BUCKETS];
     struct backing *oldest, *newest;
-    unsigned kept; /* in that list */
-    struct backing *queue;
+    unsigned kept;         /* in that list */
+    struct backing *queue; /* to be verified */
+    unsigned queued;
     bool running; /* the verifier's thread */
     pthread_t verifier;
     struct {
@@ -126,6 +131,7 @@ static void *verify(void *arg)
             continue;
         }
         backings->queue = backing->queued;
+        backings->queued--;
         pthread_mutex_unlock(&backings->lock);
         int r =
             store_clone_verify(backings->store, backing->id, &backing->clone, stopping, backings);
@@ -151,6 +157,7 @@ static void verify_later(struct backings *backings, struct backing *backing,
         last = &(*last)->queued;
     backing->queued = NULL;
     *last = backing;
+    backings->queued++;
     pthread_cond_broadcast(&backings->changed);
 }
 
@@ -239,7 +246,7 @@ static int open_large(struct backings *backings, fuse_req_t req, struct backing 
     int r = backing->backing_id;
     if (r > 0)
         backings->count.hits++;
-    else
+    else if (backings->queued < QUEUED_MOST)
         r = add_clone(backings, req, backing);
     if (r > 0)
         open_passed(backings, backing, fi);

@@ -27,8 +27,9 @@
  * processor's cache. */
 #define VERIFY_BYTES ((size_t)256 << 10)
 
-/* What is read ahead of that: the kernel's own read-ahead leaves a fast disk half idle. */
-#define VERIFY_AHEAD ((off_t)4 << 20)
+/* What is read ahead of that, in steps of as much: the kernel's own read-ahead leaves a fast disk
+ * half idle. */
+#define VERIFY_AHEAD ((uint64_t)2 << 20)
 
 #ifndef RWF_DONTCACHE
 #define RWF_DONTCACHE \
@@ -186,11 +187,12 @@ static int hash_clone(const struct store_clone *clone, uint8_t hash[16], store_s
     XXH3_128bits_reset(state);
     bool keep = fits_cache(clone->size);
     int flags = keep ? 0 : RWF_DONTCACHE;
+    uint64_t ahead = keep ? 0 : clone->size;
     for (uint64_t done = 0; done < clone->size;) {
         if (stop != NULL && stop(arg))
             return -EINTR;
-        if (keep && done % VERIFY_AHEAD == 0)
-            (void)readahead(clone->fd, (off_t)done + VERIFY_AHEAD, (size_t)VERIFY_AHEAD);
+        for (; ahead < clone->size && ahead < done + VERIFY_AHEAD; ahead += VERIFY_BYTES)
+            (void)readahead(clone->fd, (off_t)ahead, VERIFY_BYTES);
         ssize_t n = read_piece(clone->fd, buffer, MIN(VERIFY_BYTES, clone->size - done),
                                (off_t)done, &flags);
         if (n <= 0 && n != -EINTR)

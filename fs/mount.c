@@ -163,6 +163,21 @@ static struct fuse_session *new_session(struct mount *mount)
     return session;
 }
 
+static void tell_verify(struct mount *mount)
+{
+    switch (mount->options->verify) {
+    case STORE_VERIFY_FIRST:
+        ways_set(&mount->ways, WAY_verify, "first", "an extent once, a small record each time");
+        break;
+    case STORE_VERIFY_ALWAYS:
+        ways_set(&mount->ways, WAY_verify, "always", "as the options say");
+        break;
+    case STORE_VERIFY_NEVER:
+        ways_set(&mount->ways, WAY_verify, "never", "as the options say: damage is handed out");
+        break;
+    }
+}
+
 struct mount *mount_new(const struct mount_options *options)
 {
     struct mount *mount = calloc(1, sizeof(*mount));
@@ -171,6 +186,7 @@ struct mount *mount_new(const struct mount_options *options)
     mount->options = options;
     stats_init(&mount->stats);
     ways_init(&mount->ways);
+    tell_verify(mount);
     fuse_set_log_func(options->debug ? print_words : log_words);
     mount->session = new_session(mount);
     if (mount->session == NULL) {

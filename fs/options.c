@@ -16,6 +16,7 @@ enum use {
     DEBUG,
     MAX_READ,
     FSNAME,
+    VERIFY,
 };
 
 struct known {
@@ -32,6 +33,7 @@ static const struct known known_options[] = {
     {"fsname", true, FSNAME},
     {"max_read", true, MAX_READ},
     {"debug", false, DEBUG},
+    {"verify", true, VERIFY},
     /* Always on: the kernel checks permissions, we do not. */
     {"default_permissions", false, IGNORE},
 
@@ -118,6 +120,25 @@ static int parse_size(const char *text, unsigned *value)
     return 0;
 }
 
+static int parse_verify(const char *text, enum store_verify *value)
+{
+    static const struct {
+        const char *text;
+        enum store_verify value;
+    } words[] = {
+        {"first", STORE_VERIFY_FIRST},
+        {"always", STORE_VERIFY_ALWAYS},
+        {"never", STORE_VERIFY_NEVER},
+    };
+    for (size_t i = 0; i < array_length(words); i++) {
+        if (strcmp(words[i].text, text) != 0)
+            continue;
+        *value = words[i].value;
+        return 0;
+    }
+    return -EINVAL;
+}
+
 /* `whole` is the option as given, `value` what stands behind its "=". */
 static int apply(struct mount_options *options, enum use use, const char *whole, const char *value)
 {
@@ -137,6 +158,8 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return parse_size(value, &options->max_read);
     case FSNAME:
         return replace(&options->fsname, value);
+    case VERIFY:
+        return parse_verify(value, &options->verify);
     }
     return -EINVAL;
 }
@@ -184,6 +207,8 @@ void options_print_help(void)
         "  allow_root         root may use the mount of another user\n"
         "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
         "  max_read=BYTES     the most that one request may read\n"
+        "  verify=WHEN        compare content with its checksum when it is first read (first, the\n"
+        "                     default), whenever it is read (always), or never\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

@@ -14,9 +14,10 @@ struct mount_options {
     char *mountpoint; /* absolute, without symbolic links */
     bool read_only;
     bool debug;
-    unsigned max_read; /* bytes in one READ at most; 0 = as the kernel likes */
-    char *fsname;      /* what the mount table names as the source; NULL = store_path */
-    char *fuse;        /* what libfuse shall have, as it wants it; NULL = nothing */
+    unsigned max_read;        /* bytes in one READ at most; 0 = as the kernel likes */
+    enum store_verify verify; /* when content is compared with its hash */
+    char *fsname;             /* what the mount table names as the source; NULL = store_path */
+    char *fuse;               /* what libfuse shall have, as it wants it; NULL = nothing */
 };
 
 /*

@@ -33,6 +33,12 @@ static void print_store(FILE *out, struct store *store)
                   "Room left on the disk of the store.", s.disk_available);
     metrics_print(out, "lmdbfs_store_damages_total", "counter",
                   "Reads of damaged content since the store was opened.", s.damages);
+    metrics_print(out, "lmdbfs_store_verified_total", "counter",
+                  "Records and extents compared with their checksum since the store was opened.",
+                  s.verified);
+    metrics_print(out, "lmdbfs_store_verified_bytes_total", "counter",
+                  "Content compared with its checksum since the store was opened.",
+                  s.verified_bytes);
     metrics_print(out, "lmdbfs_leases", "gauge", "Records that the kernel holds in its cache.",
                   s.leases);
 }

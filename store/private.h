@@ -20,6 +20,7 @@ struct store {
     size_t page_size;  /* bytes: LMDB's */
     size_t inline_max; /* bytes: larger payloads go to extents */
     bool read_only;
+    enum store_verify verify; /* when content is compared with its hash */
 
     int dir_fd;     /* the store's directory */
     int staging_fd; /* staging/ in it; -1 if read-only and there is none */

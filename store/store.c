@@ -78,6 +78,7 @@ int store_open(const char *path, const struct store_options *options, struct sto
         return refuse(&opening, -ENOMEM, "out of memory");
     store->dir_fd = store->staging_fd = store->owner_fd = -1;
     store->read_only = options->read_only;
+    store->verify = options->verify;
     store->sealed = options->sealed;
     store->warn = options->warn;
     store->arg = options->arg;

@@ -64,13 +64,21 @@ struct store;
 
 /* ------------------------------------------------------------------ open -- */
 
+/* When content that is read is compared with its hash. */
+enum store_verify {
+    STORE_VERIFY_FIRST,  /* an extent the first time, a small payload each time: it costs 0.1 us */
+    STORE_VERIFY_ALWAYS, /* each time; a part of an extent costs as much as all of it */
+    STORE_VERIFY_NEVER,  /* damage is handed out */
+};
+
 struct store_options {
-    bool create;         /* make the store (and its directory) if there is none */
-    bool read_only;      /* beside a writer, or on a read-only disk; takes no ownership */
-    const char *purpose; /* what the owner does with it ("mount on /var/cache/x"), shown to
-                          * whoever comes second; not kept */
-    size_t map_size;     /* address space for the tree in bytes; 0 = as much as is sensible.
-                          * Grows by itself: only tests need to set it */
+    bool create;              /* make the store (and its directory) if there is none */
+    bool read_only;           /* beside a writer, or on a read-only disk; takes no ownership */
+    const char *purpose;      /* what the owner does with it ("mount on /var/cache/x"), shown to
+                               * whoever comes second; not kept */
+    size_t map_size;          /* address space for the tree in bytes; 0 = as much as is sensible.
+                               * Grows by itself: only tests need to set it */
+    enum store_verify verify; /* when content is compared with its hash */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close() or
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
@@ -285,8 +293,9 @@ struct store_stat {
     uint64_t disk_total, disk_free, disk_available; /* bytes of the filesystem it lies on */
     uint64_t map_bytes;                             /* address space reserved for the tree */
     uint64_t leases;                                /* records under a lease now */
-    uint64_t damages; /* reads of damaged content since the store was opened */
-    uint64_t commits; /* transactions since the store was opened */
+    uint64_t damages;                  /* reads of damaged content since the store was opened */
+    uint64_t verified, verified_bytes; /* pieces of content compared with their hash since then */
+    uint64_t commits;                  /* transactions since the store was opened */
 };
 
 /* `deep` also counts by kind and size, which reads every record (not its content), in short

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
-#include "check/check.h"
+#include "naming.h"
 #include "record.h"
 
 /* 512 KiB: one slot for each of the 8 GiB of extents of 128 KiB that were read last. */
@@ -15,6 +15,7 @@
 
 struct verified {
     atomic_uint damages;
+    atomic_uint_fast64_t pieces, bytes;
     _Atomic uint64_t slots[SLOTS]; /* fingerprints of extents, 0 = free */
 };
 
@@ -28,9 +29,21 @@ void verified_free(struct verified *verified)
     free(verified);
 }
 
-uint64_t verify_damages(const struct store *store)
+void verify_stat(const struct store *store, struct store_stat *stat)
 {
-    return atomic_load(&store->verified->damages);
+    stat->damages = atomic_load(&store->verified->damages);
+    stat->verified = atomic_load(&store->verified->pieces);
+    stat->verified_bytes = atomic_load(&store->verified->bytes);
+}
+
+/* Whether these bytes have that hash. */
+static bool matches(struct store *store, const void *bytes, size_t size, const uint8_t hash[16])
+{
+    uint8_t found[16];
+    hash_bytes(bytes, size, found);
+    atomic_fetch_add_explicit(&store->verified->pieces, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->verified->bytes, size, memory_order_relaxed);
+    return memcmp(found, hash, sizeof(found)) == 0;
 }
 
 /* Contents never change and their ids are never used again, so this names what was read. */
@@ -57,19 +70,17 @@ int verify_report(struct store *store, uint64_t id, uint64_t extent, const char 
 {
     if (verify_is_gone(store, id))
         return -ENOENT;
-    bool named = atomic_fetch_add(&store->verified->damages, 1) < NAMES_MOST;
-    struct check check = {.store = store, .names_left = named};
-    cleanup_free char *path = check_path(&check, id);
+    unsigned searches = atomic_fetch_add(&store->verified->damages, 1) < NAMES_MOST;
+    cleanup_free char *path = naming_path(store, id, &searches);
     store_warn(store, "%s: damaged: %s in the extent at offset %" PRIu64 " (record %" PRIu64 ")",
                path == NULL ? "?" : path, what, extent, id);
     return -EIO;
 }
 
-bool verify_inline(const struct layout_record *record, const MDB_val *payload)
+bool verify_inline(struct store *store, const struct layout_record *record, const MDB_val *payload)
 {
-    uint8_t hash[16];
-    hash_bytes(payload->mv_data, payload->mv_size, hash);
-    return memcmp(hash, record->hash, sizeof(hash)) == 0;
+    return store->verify == STORE_VERIFY_NEVER ||
+           matches(store, payload->mv_data, payload->mv_size, record->hash);
 }
 
 static int read_all(struct store *store, void *buffer, size_t size, off_t offset)
@@ -92,9 +103,7 @@ static int compare(struct store *store, uint64_t id, const struct layout_record 
     if (header.content != span->content || header.offset != span->start ||
         header.length != span->size)
         return verify_report(store, id, span->start, "a wrong header");
-    uint8_t hash[16];
-    hash_bytes(bytes, span->size, hash);
-    return memcmp(hash, header.hash, sizeof(hash)) == 0
+    return matches(store, bytes, span->size, header.hash)
                ? 0
                : verify_report(store, id, span->start, "wrong bytes");
 }
@@ -117,12 +126,20 @@ static int read_whole(struct store *store, uint64_t id, const struct layout_reco
     return r;
 }
 
+/* Whether the extent needs no look any more. */
+static bool is_trusted(const struct store *store, uint64_t mark, _Atomic uint64_t *slot)
+{
+    return store->verify == STORE_VERIFY_NEVER ||
+           (store->verify == STORE_VERIFY_FIRST &&
+            atomic_load_explicit(slot, memory_order_relaxed) == mark);
+}
+
 int verify_read(struct store *store, uint64_t id, const struct layout_record *record,
                 const struct span *span, char *buffer)
 {
     uint64_t mark = fingerprint(span);
     _Atomic uint64_t *slot = slot_of(store, mark);
-    if (atomic_load_explicit(slot, memory_order_relaxed) == mark)
+    if (is_trusted(store, mark, slot))
         return read_all(store, buffer, span->length, span->offset);
     int r = read_whole(store, id, record, span, buffer);
     if (r == 0)

@@ -64,6 +64,7 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
     struct store_options how = {
         .create = !options->read_only,
         .purpose = purpose,
+        .verify = options->verify,
         .sealed = on_sealed,
         .warn = on_warning,
         .arg = mount,

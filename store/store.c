@@ -43,7 +43,7 @@ static int open_staging(const struct opening *opening, struct store *store)
 
 static int start_threads(const struct opening *opening, struct store *store)
 {
-    store->leases = leases_new();
+    store->leases = leases_new(0);
     store->writers = writers_new();
     int r = store->leases == NULL || store->writers == NULL ? -ENOMEM : 0;
     if (r == 0)
@@ -102,7 +102,7 @@ void store_close(struct store *store)
     if (store->writer != NULL) {
         /* Nobody holds a lease on a closed store. Failing, the next start does it. */
         leases_free(store->leases);
-        store->leases = leases_new();
+        store->leases = leases_new(0);
         if (store->leases != NULL)
             (void)reap_all(store);
     }

@@ -104,7 +104,7 @@ int content_write(struct store *store, MDB_txn *txn, uint64_t content,
     if (payload->size <= layout_packed_max(store->page_size))
         return write_packed(store, txn, content, payload, hash);
 
-    uint64_t end = MIN(payload->size, offset + CONTENT_STEP);
+    uint64_t end = MIN(payload->size, offset + content_step(store));
     int r = 0;
     while (offset < end && r == 0) {
         size_t length = MIN(EXTENT_BYTES, end - offset);

@@ -21,6 +21,11 @@
 
 /* Payload to write in one transaction: its pages are in memory until the commit. */
 #define CONTENT_STEP (WRITER_BYTES_MAX - EXTENT_BYTES)
+/* The same for a store that may take less. */
+static inline size_t content_step(const struct store *store)
+{
+    return (store->transaction_max / EXTENT_BYTES - 1) * EXTENT_BYTES;
+}
 
 /* Where the bytes come from: exactly `size` bytes of a host file, or of memory. */
 struct payload {
@@ -33,8 +38,9 @@ struct payload {
 int payload_read(const struct payload *payload, off_t offset, void *buffer, size_t size);
 
 /*
- * Write the extents of `content` from `offset` (a multiple of EXTENT_BYTES) on, up to CONTENT_STEP
- * bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the end.
+ * Write the extents of `content` from `offset` (a multiple of EXTENT_BYTES) on, up to
+ * content_step() bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the
+ * end.
  */
 int content_write(struct store *store, MDB_txn *txn, uint64_t content,
                   const struct payload *payload, uint64_t offset, XXH3_state_t *hash,

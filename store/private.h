@@ -17,8 +17,9 @@ struct writers;
 struct store {
     struct env *env;
     struct tables tables;
-    size_t page_size;  /* bytes: LMDB's */
-    size_t inline_max; /* bytes: larger payloads go to extents */
+    size_t page_size;       /* bytes: LMDB's */
+    size_t inline_max;      /* bytes: larger payloads go to extents */
+    size_t transaction_max; /* bytes that one transaction writes at most */
     bool read_only;
     enum store_verify verify; /* when content is compared with its hash */
 

@@ -108,6 +108,7 @@ int store_stat(struct store *store, bool deep, struct store_stat *stat)
     verify_stat(store, stat);
     if (!store->read_only) {
         stat->leases = leases_count(store->leases);
+        stat->lease_bytes = leases_bytes(store->leases);
         stat->commits = writer_commits(store->writer);
     }
     int r = count_tables(store, stat);

@@ -58,7 +58,8 @@
 #define STORE_NAME_MAX 255                /* bytes in one component of a path, as on ext4 */
 #define STORE_SYMLINK_MAX 4095            /* bytes in a symbolic link's target (PATH_MAX - 1) */
 #define STORE_FILE_MAX ((int64_t)1 << 43) /* bytes in a file: 8 TiB */
-#define STORE_WHY_MAX 512                 /* bytes of a message for a person, with its NUL */
+#define STORE_TRANSACTION_LEAST ((size_t)1 << 20)
+#define STORE_WHY_MAX 512 /* bytes of a message for a person, with its NUL */
 
 struct store;
 
@@ -79,6 +80,11 @@ struct store_options {
     size_t map_size;          /* address space for the tree in bytes; 0 = as much as is sensible.
                                * Grows by itself: only tests need to set it */
     enum store_verify verify; /* when content is compared with its hash */
+
+    /* Bounds of what is kept in memory, in bytes; 0 = as much as is sensible. A lease beyond the
+     * first one's is refused with -ENOMEM; of the second at least STORE_TRANSACTION_LEAST. */
+    size_t leases_max;      /* who holds which record: less than 16 bytes for each that is held */
+    size_t transaction_max; /* what one transaction writes */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close() or
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
@@ -293,6 +299,7 @@ struct store_stat {
     uint64_t disk_total, disk_free, disk_available; /* bytes of the filesystem it lies on */
     uint64_t map_bytes;                             /* address space reserved for the tree */
     uint64_t leases;                                /* records under a lease now */
+    uint64_t lease_bytes;                           /* memory for them */
     uint64_t damages;                  /* reads of damaged content since the store was opened */
     uint64_t verified, verified_bytes; /* pieces of content compared with their hash since then */
     uint64_t commits;                  /* transactions since the store was opened */

@@ -8,6 +8,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 #include "mountpoint.h"
 #include "ops.h"
 #include "store/util.h"
@@ -211,7 +212,7 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         return r;
     }
     mount->device = mountpoint_device(path);
-    r = loop_start(mount->session, &mount->loop);
+    r = loop_start(mount->session, memory_divide(mount->options->memory).requests, &mount->loop);
     if (r < 0) {
         snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
         (void)mountpoint_detach(path, mount->device);

@@ -141,6 +141,7 @@ void ops_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
         reply_result(req, -ENOMEM);
     else
         reply_listing(&listing, id, cursor);
+    buffer_done();
 }
 
 void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
@@ -156,6 +157,7 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
         reply_result(req, -ENOMEM);
     else
         reply_listing(&listing, id, cursor);
+    buffer_done();
 }
 
 /* Every change of a directory comes through this mount's kernel, so its copy of a listing stays

@@ -15,6 +15,7 @@ struct mount_options {
     bool read_only;
     bool debug;
     unsigned max_read;        /* bytes in one READ at most; 0 = as the kernel likes */
+    size_t memory;            /* bytes; 0 = the usual, see memory.h */
     enum store_verify verify; /* when content is compared with its hash */
     char *fsname;             /* what the mount table names as the source; NULL = store_path */
     char *fuse;               /* what libfuse shall have, as it wants it; NULL = nothing */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "memory.h"
 #include "mount.h"
 #include "store/util.h"
 
@@ -41,6 +42,16 @@ static void print_store(FILE *out, struct store *store)
                   s.verified_bytes);
     metrics_print(out, "lmdbfs_leases", "gauge", "Records that the kernel holds in its cache.",
                   s.leases);
+    metrics_print(out, "lmdbfs_lease_bytes", "gauge", "Memory for the leases.", s.lease_bytes);
+}
+
+static void print_memory(FILE *out, const struct mount *mount)
+{
+    metrics_print(out, "lmdbfs_memory_bytes", "gauge",
+                  "Memory that belongs to the daemon alone, file pages not counted.",
+                  memory_private());
+    metrics_print(out, "lmdbfs_memory_limit_bytes", "gauge",
+                  "What -o memory= says, 0 if it was not given.", mount->options->memory);
 }
 
 static int make_text(struct mount *mount, char **text, size_t *length)
@@ -50,6 +61,7 @@ static int make_text(struct mount *mount, char **text, size_t *length)
         return -ENOMEM;
     ways_print(out, &mount->ways);
     metrics_print_all(out, &mount->metrics);
+    print_memory(out, mount);
     print_store(out, mount->store);
     return fclose(out) == 0 ? 0 : -ENOMEM;
 }

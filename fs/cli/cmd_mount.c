@@ -8,8 +8,10 @@
 #include <string.h>
 #include <sys/signalfd.h>
 
+#include "fs/buffer.h"
 #include "fs/daemon.h"
 #include "fs/log.h"
+#include "fs/memory.h"
 #include "fs/mount.h"
 #include "fs/mountpoint.h"
 #include "store/util.h"
@@ -61,10 +63,14 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         snprintf(why, STORE_WHY_MAX, "out of memory");
         return -ENOMEM;
     }
+    struct memory_share share = memory_divide(options->memory);
+    buffer_limit(share.answers);
     struct store_options how = {
         .create = !options->read_only,
         .purpose = purpose,
         .verify = options->verify,
+        .leases_max = share.leases,
+        .transaction_max = share.transaction,
         .sealed = on_sealed,
         .warn = on_warning,
         .arg = mount,
@@ -132,6 +138,7 @@ static int serve_store(struct mount *mount, int signals, int ready_fd)
 static int serve(void *arg, int ready_fd)
 {
     const struct arguments *arguments = arg;
+    memory_frugal();
     cleanup_fd int signals = catch_signals();
     struct mount *mount = mount_new(&arguments->options);
     if (signals < 0 || mount == NULL) {

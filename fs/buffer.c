@@ -70,6 +70,12 @@ static void free_idle(void)
     free(buffer);
 }
 
+static void keep_to_limit(void)
+{
+    while (shared.taken > shared.limit && shared.idle != NULL)
+        free_idle();
+}
+
 /* An idle buffer of that size, or the right to make one: then NULL is returned. */
 static struct buffer *take_share(size_t size)
 {
@@ -112,6 +118,7 @@ static void give_back(struct buffer *buffer)
     with_mutex(&shared.lock);
     buffer->next = shared.idle;
     shared.idle = buffer;
+    keep_to_limit();
     pthread_cond_broadcast(&shared.freed); /* they may wait for different sizes */
 }
 
@@ -171,6 +178,7 @@ void buffer_limit(size_t bytes)
 {
     with_mutex(&shared.lock);
     shared.limit = bytes;
+    keep_to_limit();
 }
 
 size_t buffer_bytes(void)

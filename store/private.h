@@ -28,10 +28,11 @@ struct store {
     int owner_fd;   /* the lock that makes us the only writer; -1 if read-only */
 
     /* NULL if read-only: */
-    struct writer *writer;   /* runs all changes */
-    struct leases *leases;   /* who holds which record */
-    struct writers *writers; /* who writes which staged file */
-    struct keeper *keeper;   /* seals and reaps in the background */
+    struct writer *writer;      /* runs all changes */
+    struct leases *leases;      /* who holds which record */
+    _Atomic bool lease_refused; /* and that was told */
+    struct writers *writers;    /* who writes which staged file */
+    struct keeper *keeper;      /* seals and reaps in the background */
 
     _Atomic uint64_t trimmed;  /* writer_commits() when free pages were last given back */
     struct verified *verified; /* what was read and found sound */

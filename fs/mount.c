@@ -187,6 +187,7 @@ struct mount *mount_new(const struct mount_options *options)
     mount->options = options;
     stats_init(&mount->stats);
     ways_init(&mount->ways);
+    prune_init(&mount->prune);
     tell_verify(mount);
     fuse_set_log_func(options->debug ? print_words : log_words);
     mount->session = new_session(mount);
@@ -212,10 +213,15 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         return r;
     }
     mount->device = mountpoint_device(path);
-    r = loop_start(mount->session, memory_divide(mount->options->memory).requests, &mount->loop);
+    if (mount->options->memory > 0)
+        r = prune_start(&mount->prune, mount->session, store);
+    if (r == 0)
+        r = loop_start(mount->session, memory_divide(mount->options->memory).requests,
+                       &mount->loop);
     if (r < 0) {
         snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
         (void)mountpoint_detach(path, mount->device);
+        prune_stop(&mount->prune);
     }
     return r;
 }
@@ -249,6 +255,7 @@ void mount_stop(struct mount *mount)
                      mount->options->mountpoint, strerror(-r), mount->options->mountpoint);
         (void)has_ended(mount, STOP_GRACE_MS);
     }
+    prune_stop(&mount->prune);
     loop_stop(steal_pointer(&mount->loop));
 }
 
@@ -260,6 +267,7 @@ void mount_free(struct mount *mount)
         fuse_session_destroy(mount->session);
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
+    prune_destroy(&mount->prune);
     free(mount);
 }
 

@@ -13,6 +13,7 @@
 
 #include "metrics.h"
 #include "options.h"
+#include "prune.h"
 #include "stats.h"
 #include "store/store.h"
 #include "ways.h"
@@ -27,6 +28,7 @@ struct mount {
     struct metrics metrics;
     struct stats stats;
     struct ways ways;
+    struct prune prune;
     dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
 };
 

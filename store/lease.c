@@ -295,3 +295,32 @@ size_t leases_bytes(const struct leases *leases)
 {
     return atomic_load(&leases->bytes);
 }
+
+bool leases_crowded(const struct leases *leases)
+{
+    return leases->limit != SIZE_MAX && leases_bytes(leases) > leases->limit / 8 * 7;
+}
+
+/* Slots of a shard from *slot on; *slot is where to go on, 0 at the end. */
+static size_t list_shard(struct shard *shard, size_t *slot, uint64_t *ids, size_t most)
+{
+    with_mutex(&shard->lock);
+    size_t count = 0, i = *slot;
+    for (; i < shard->size && count < most; i++)
+        if (shard->slots[i] != 0)
+            ids[count++] = slot_id(shard->slots[i]);
+    *slot = i < shard->size ? i : 0;
+    return count;
+}
+
+size_t leases_list(struct leases *leases, uint64_t *position, uint64_t *ids, size_t most)
+{
+    size_t count = 0, shard = *position % SHARDS, slot = *position / SHARDS;
+    for (size_t n = 0; n <= SHARDS && count < most; n++) {
+        count += list_shard(&leases->shards[shard], &slot, ids + count, most - count);
+        if (slot == 0)
+            shard = (shard + 1) % SHARDS;
+    }
+    *position = slot * SHARDS + shard;
+    return count;
+}

@@ -26,6 +26,13 @@ bool leases_drop(struct leases *leases, uint64_t id, uint64_t count);
 bool leases_held(struct leases *leases, uint64_t id);
 /* Records held. */
 size_t leases_count(struct leases *leases);
+/* Some of the ids that are held, `most` at most, from *position on (0 at first), which is moved
+ * on; round and round, so that many calls give nearly all. 0 if nothing is held. */
+size_t leases_list(struct leases *leases, uint64_t *position, uint64_t *ids, size_t most);
+
+/* More than 7/8 of the limit is taken. */
+bool leases_crowded(const struct leases *leases);
+
 /* What the table takes now, bytes. */
 size_t leases_bytes(const struct leases *leases);
 

@@ -228,7 +228,19 @@ int store_lease(struct store *store, uint64_t id)
                    "no memory to remember more than %zu files that are held: others are refused "
                    "until some are let go",
                    leases_count(store->leases));
+    if (!store->read_only && store->crowded != NULL && leases_crowded(store->leases))
+        store->crowded(store->arg);
     return r;
+}
+
+size_t store_lease_count(struct store *store)
+{
+    return store->read_only ? 0 : leases_count(store->leases);
+}
+
+size_t store_lease_list(struct store *store, uint64_t *position, uint64_t *ids, size_t most)
+{
+    return store->read_only ? 0 : leases_list(store->leases, position, ids, most);
 }
 
 void store_lease_drop(struct store *store, uint64_t id, uint64_t count)

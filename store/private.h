@@ -38,6 +38,7 @@ struct store {
     struct verified *verified; /* what was read and found sound */
 
     void (*sealed)(void *arg, uint64_t id);
+    void (*crowded)(void *arg);
     void (*warn)(void *arg, const char *line);
     void *arg;
 };

@@ -83,6 +83,7 @@ int store_open(const char *path, const struct store_options *options, struct sto
     if (options->transaction_max != 0 && options->transaction_max < WRITER_BYTES_MAX)
         store->transaction_max = options->transaction_max;
     store->sealed = options->sealed;
+    store->crowded = options->crowded;
     store->warn = options->warn;
     store->arg = options->arg;
     store->verified = verified_new();

@@ -90,6 +90,9 @@ struct store_options {
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
      * thread of the store's or the caller's. */
     void (*sealed)(void *arg, uint64_t id);
+    /* Called with each lease as long as nearly as many are held as leases_max has room for: those
+     * who hold them shall let some go. From any thread. NULL = not told. */
+    void (*crowded)(void *arg);
     /* Called with one line of text for the log: things that nobody waits for went wrong.
      * From any thread. NULL = stderr. */
     void (*warn)(void *arg, const char *line);
@@ -278,6 +281,12 @@ int store_publish_tree(struct store *store, uint64_t id);
  */
 int store_lease(struct store *store, uint64_t id);
 void store_lease_drop(struct store *store, uint64_t id, uint64_t count);
+
+/* Records under a lease. */
+size_t store_lease_count(struct store *store);
+/* Up to `most` of their ids; *position is 0 at first and says where the next call goes on, round
+ * and round. 0: there are none. */
+size_t store_lease_list(struct store *store, uint64_t *position, uint64_t *ids, size_t most);
 
 /* ------------------------------------------------------------------ state -- */
 

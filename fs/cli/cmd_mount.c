@@ -44,6 +44,12 @@ static void on_sealed(void *arg, uint64_t id)
     mount_attr_changed(arg, id);
 }
 
+static void on_crowded(void *arg)
+{
+    struct mount *mount = arg;
+    prune_want(&mount->prune);
+}
+
 static void on_warning(void *arg, const char *line)
 {
     (void)arg;
@@ -72,6 +78,7 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         .leases_max = share.leases,
         .transaction_max = share.transaction,
         .sealed = on_sealed,
+        .crowded = on_crowded,
         .warn = on_warning,
         .arg = mount,
     };

@@ -166,6 +166,7 @@ static void limit_is_kept(void **state)
         refused += r != 0;
         assert_true(leases_bytes(leases) <= limit);
     }
+    assert_true(leases_crowded(leases));
     size_t held = leases_count(leases);
     assert_int_equal(held, most - refused);
     assert_true(held >= limit / 8 * 3 / 4); /* it was used */
@@ -175,6 +176,40 @@ static void limit_is_kept(void **state)
         (void)leases_drop(leases, id, UINT64_MAX);
     assert_int_equal(leases_count(leases), 0);
     assert_int_equal(leases_add(leases, most, 1), 0);
+    assert_false(leases_crowded(leases));
+    leases_free(leases);
+}
+
+/* Every id comes once a round, in pieces of any size. */
+static void all_are_listed(void **state)
+{
+    (void)state;
+    const size_t pieces[] = {1, 7, 512, 100000};
+    struct leases *leases = leases_new(0);
+    uint64_t position = 0, ids[10];
+    assert_int_equal(leases_list(leases, &position, ids, 10), 0);
+    for (uint64_t i = 0; i < IDS; i++)
+        assert_int_equal(leases_add(leases, spread(i), 1 + i % 3), 0);
+    for (size_t p = 0; p < array_length(pieces); p++) {
+        size_t most = pieces[p] < IDS ? pieces[p] : IDS;
+        uint64_t *found = calloc(IDS + most, sizeof(*found));
+        size_t count = 0;
+        position = 0;
+        while (count < IDS) {
+            size_t some = leases_list(leases, &position, found + count, most);
+            assert_in_range(some, 1, most);
+            count += some;
+        }
+        bool *seen = calloc(IDS, sizeof(*seen));
+        for (size_t i = 0; i < IDS; i++) {
+            uint64_t index = (found[i] - spread(0)) / 7919;
+            assert_int_equal(found[i], spread(index));
+            assert_false(seen[index]);
+            seen[index] = true;
+        }
+        free(seen);
+        free(found);
+    }
     leases_free(leases);
 }
 
@@ -218,6 +253,7 @@ int main(void)
         cmocka_unit_test(table_is_dense_at_every_size),
         cmocka_unit_test(large_counts_and_ids),
         cmocka_unit_test(limit_is_kept),
+        cmocka_unit_test(all_are_listed),
         cmocka_unit_test(threads_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

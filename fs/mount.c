@@ -11,6 +11,7 @@
 #include "backing.h"
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 #include "mountpoint.h"
 #include "ops.h"
 #include "readahead.h"
@@ -131,6 +132,8 @@ static const char *missing_for_passthrough(struct mount *mount, struct fuse_conn
 {
     if (mount->records != RECORDS_LARGE)
         return "the mount is tuned for small records";
+    if (mount->options->verify == STORE_VERIFY_ALWAYS)
+        return "verify=always, and the kernel compares nothing";
     if (store_can_clone(mount->store, why) < 0)
         return why;
     if (!has_admin_rights())
@@ -226,6 +229,21 @@ static struct fuse_session *new_session(struct mount *mount)
     return session;
 }
 
+static void tell_verify(struct mount *mount)
+{
+    switch (mount->options->verify) {
+    case STORE_VERIFY_FIRST:
+        ways_set(&mount->ways, WAY_verify, "first", "an extent once, a small record each time");
+        break;
+    case STORE_VERIFY_ALWAYS:
+        ways_set(&mount->ways, WAY_verify, "always", "as the options say");
+        break;
+    case STORE_VERIFY_NEVER:
+        ways_set(&mount->ways, WAY_verify, "never", "as the options say: damage is handed out");
+        break;
+    }
+}
+
 struct mount *mount_new(const struct mount_options *options)
 {
     struct mount *mount = calloc(1, sizeof(*mount));
@@ -234,6 +252,8 @@ struct mount *mount_new(const struct mount_options *options)
     mount->options = options;
     stats_init(&mount->stats);
     ways_init(&mount->ways);
+    prune_init(&mount->prune);
+    tell_verify(mount);
     fuse_set_log_func(options->debug ? print_words : log_words);
     mount->session = new_session(mount);
     if (mount->session == NULL) {
@@ -270,10 +290,15 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
     mount->device = mountpoint_device(path);
     if (mount->records == RECORDS_LARGE)
         raise_readahead(mount);
-    r = loop_start(mount->session, &mount->loop);
+    if (mount->options->memory > 0)
+        r = prune_start(&mount->prune, mount->session, store);
+    if (r == 0)
+        r = loop_start(mount->session, memory_divide(mount->options->memory).requests,
+                       &mount->loop);
     if (r < 0) {
         snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
         (void)mountpoint_detach(path, mount->device);
+        prune_stop(&mount->prune);
     }
     return r;
 }
@@ -307,6 +332,7 @@ void mount_stop(struct mount *mount)
                      mount->options->mountpoint, strerror(-r), mount->options->mountpoint);
         (void)has_ended(mount, STOP_GRACE_MS);
     }
+    prune_stop(&mount->prune);
     loop_stop(steal_pointer(&mount->loop));
     backings_free(steal_pointer(&mount->backings));
 }
@@ -320,6 +346,7 @@ void mount_free(struct mount *mount)
     backings_free(mount->backings);
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
+    prune_destroy(&mount->prune);
     free(mount);
 }
 

@@ -13,6 +13,7 @@
 
 #include "metrics.h"
 #include "options.h"
+#include "prune.h"
 #include "stats.h"
 #include "store/store.h"
 #include "ways.h"
@@ -28,6 +29,7 @@ struct mount {
     struct metrics metrics;
     struct stats stats;
     struct ways ways;
+    struct prune prune;
     enum records_mode records; /* what it is tuned for; known before INIT is answered */
     struct backings *backings; /* NULL: the kernel doesn't read by itself */
     dev_t device;              /* of what we mounted, as in /proc/self/mountinfo */

@@ -98,10 +98,11 @@ void ops_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct f
                                  : store_read(mount->store, id, buffer, size, offset);
     if (n < 0) {
         reply_result(req, (int)n);
-        return;
+    } else {
+        metrics_add(&mount->metrics.read_bytes, (uint64_t)n);
+        fuse_reply_buf(req, buffer, (size_t)n);
     }
-    metrics_add(&mount->metrics.read_bytes, (uint64_t)n);
-    fuse_reply_buf(req, buffer, (size_t)n);
+    buffer_done();
 }
 
 void ops_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset,

@@ -16,6 +16,8 @@ struct mount_options {
     bool read_only;
     bool debug;
     unsigned max_read;         /* bytes in one READ at most; 0 = as the kernel likes */
+    size_t memory;             /* bytes; 0 = the usual, see memory.h */
+    enum store_verify verify;  /* when content is compared with its hash */
     enum records_mode records; /* what to tune the mount for */
     unsigned clones;           /* of large records that are kept when nobody has them open */
     char *fsname;              /* what the mount table names as the source; NULL = store_path */

@@ -53,10 +53,19 @@ void hash_parts(XXH3_state_t *state, const struct piece_part *parts, int count, 
     hash_finish(state, digest);
 }
 
-size_t extent_bytes(uint64_t size)
+size_t content_step(const struct store *store)
 {
     size_t bytes = EXTENT_LEAST;
-    while (bytes < EXTENT_MOST && bytes * EXTENTS_WANTED < size)
+    while (bytes * 2 <= store->transaction_max)
+        bytes *= 2;
+    return bytes;
+}
+
+size_t extent_bytes(const struct store *store, uint64_t size)
+{
+    size_t most = MIN(EXTENT_MOST, content_step(store));
+    size_t bytes = EXTENT_LEAST;
+    while (bytes < most && bytes * EXTENTS_WANTED < size)
         bytes *= 2;
     return bytes;
 }
@@ -150,8 +159,8 @@ int content_write(struct store *store, MDB_txn *txn, uint64_t content,
     if (payload->size <= layout_packed_max(store->page_size))
         return write_packed(store, txn, content, payload, hash);
 
-    uint64_t end = MIN(payload->size, offset + CONTENT_STEP);
-    size_t most = extent_bytes(payload->size);
+    uint64_t end = MIN(payload->size, offset + content_step(store));
+    size_t most = extent_bytes(store, payload->size);
     int r = 0;
     while (offset < end && r == 0) {
         size_t length = MIN(most, end - offset);

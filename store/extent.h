@@ -23,12 +23,15 @@
 #define EXTENT_MOST ((size_t)4 << 20)
 #define EXTENTS_WANTED 32
 
-/* What the extents of a content of `size` bytes have, all but the last. A power of two. */
-size_t extent_bytes(uint64_t size);
-
-/* Payload to write in one transaction: its pages are in memory until the commit. A multiple of
- * any extent's. */
+/*
+ * Payload to write in one transaction: its pages are in memory until the commit. A power of two, as
+ * the extents' size, and not less. CONTENT_STEP is the usual.
+ */
+size_t content_step(const struct store *store);
 #define CONTENT_STEP WRITER_BYTES_MAX
+
+/* What the extents of a content of `size` bytes have, all but the last. A power of two. */
+size_t extent_bytes(const struct store *store, uint64_t size);
 
 /* Where the bytes come from: exactly `size` bytes of a host file, or of memory. */
 struct payload {
@@ -41,8 +44,9 @@ struct payload {
 int payload_read(const struct payload *payload, off_t offset, void *buffer, size_t size);
 
 /*
- * Write the extents of `content` from `offset` (a multiple of CONTENT_STEP) on, up to CONTENT_STEP
- * bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the end.
+ * Write the extents of `content` from `offset` (a multiple of content_step()) on, up to
+ * content_step() bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the
+ * end.
  */
 int content_write(struct store *store, MDB_txn *txn, uint64_t content,
                   const struct payload *payload, uint64_t offset, XXH3_state_t *hash,

@@ -154,7 +154,7 @@ static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffe
     uint64_t left = offset < record->size ? record->size - offset : 0;
     plan->size = left < size ? left : size;
     if (record->place == LAYOUT_INLINE) {
-        plan->damaged = !verify_inline(record, &payload);
+        plan->damaged = !verify_inline(store, record, &payload);
         if (plan->size > 0)
             memcpy(buffer, (char *)payload.mv_data + offset, plan->size);
         return 0;

@@ -58,24 +58,42 @@
 #define STORE_NAME_MAX 255                /* bytes in one component of a path, as on ext4 */
 #define STORE_SYMLINK_MAX 4095            /* bytes in a symbolic link's target (PATH_MAX - 1) */
 #define STORE_FILE_MAX ((int64_t)1 << 43) /* bytes in a file: 8 TiB */
-#define STORE_WHY_MAX 512                 /* bytes of a message for a person, with its NUL */
+#define STORE_TRANSACTION_LEAST ((size_t)1 << 20)
+#define STORE_WHY_MAX 512 /* bytes of a message for a person, with its NUL */
 
 struct store;
 
 /* ------------------------------------------------------------------ open -- */
 
+/* When content that is read is compared with its hash. */
+enum store_verify {
+    STORE_VERIFY_FIRST,  /* a piece of an extent the first time, a small payload each time: it
+                          * costs 0.1 us */
+    STORE_VERIFY_ALWAYS, /* each time; a byte costs as much as the piece that it is in */
+    STORE_VERIFY_NEVER,  /* damage is handed out */
+};
+
 struct store_options {
-    bool create;         /* make the store (and its directory) if there is none */
-    bool read_only;      /* beside a writer, or on a read-only disk; takes no ownership */
-    const char *purpose; /* what the owner does with it ("mount on /var/cache/x"), shown to
-                          * whoever comes second; not kept */
-    size_t map_size;     /* address space for the tree in bytes; 0 = as much as is sensible.
-                          * Grows by itself: only tests need to set it */
+    bool create;              /* make the store (and its directory) if there is none */
+    bool read_only;           /* beside a writer, or on a read-only disk; takes no ownership */
+    const char *purpose;      /* what the owner does with it ("mount on /var/cache/x"), shown to
+                               * whoever comes second; not kept */
+    size_t map_size;          /* address space for the tree in bytes; 0 = as much as is sensible.
+                               * Grows by itself: only tests need to set it */
+    enum store_verify verify; /* when content is compared with its hash */
+
+    /* Bounds of what is kept in memory, in bytes; 0 = as much as is sensible. A lease beyond the
+     * first one's is refused with -ENOMEM; of the second at least STORE_TRANSACTION_LEAST. */
+    size_t leases_max;      /* who holds which record: less than 16 bytes for each that is held */
+    size_t transaction_max; /* what one transaction writes */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close() or
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
      * thread of the store's or the caller's. */
     void (*sealed)(void *arg, uint64_t id);
+    /* Called with each lease as long as nearly as many are held as leases_max has room for: those
+     * who hold them shall let some go. From any thread. NULL = not told. */
+    void (*crowded)(void *arg);
     /* Called with one line of text for the log: things that nobody waits for went wrong.
      * From any thread. NULL = stderr. */
     void (*warn)(void *arg, const char *line);
@@ -231,7 +249,8 @@ ssize_t store_read(struct store *store, uint64_t id, void *buffer, size_t size, 
 struct store_clone {
     int fd;        /* the caller's to close */
     uint64_t size; /* bytes */
-    bool verified; /* the content was compared with its hash since the store was opened */
+    bool verified; /* the content was compared with its hash since the store was opened, or
+                    * needn't be */
 };
 
 /* Whether the store lies where it can be done: 0, or an error (mostly -EOPNOTSUPP), and `why` says
@@ -304,6 +323,12 @@ int store_publish_tree(struct store *store, uint64_t id);
 int store_lease(struct store *store, uint64_t id);
 void store_lease_drop(struct store *store, uint64_t id, uint64_t count);
 
+/* Records under a lease. */
+size_t store_lease_count(struct store *store);
+/* Up to `most` of their ids; *position is 0 at first and says where the next call goes on, round
+ * and round. 0: there are none. */
+size_t store_lease_list(struct store *store, uint64_t *position, uint64_t *ids, size_t most);
+
 /* ------------------------------------------------------------------ state -- */
 
 struct store_stat {
@@ -325,8 +350,10 @@ struct store_stat {
     uint64_t disk_total, disk_free, disk_available; /* bytes of the filesystem it lies on */
     uint64_t map_bytes;                             /* address space reserved for the tree */
     uint64_t leases;                                /* records under a lease now */
-    uint64_t damages; /* reads of damaged content since the store was opened */
-    uint64_t commits; /* transactions since the store was opened */
+    uint64_t lease_bytes;                           /* memory for them */
+    uint64_t damages;                  /* reads of damaged content since the store was opened */
+    uint64_t verified, verified_bytes; /* pieces of content compared with their hash since then */
+    uint64_t commits;                  /* transactions since the store was opened */
 };
 
 /* `deep` also counts by kind and size, which reads every record (not its content), in short

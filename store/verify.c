@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#include "check/check.h"
 #include "direct.h"
+#include "naming.h"
 #include "record.h"
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
@@ -14,9 +14,17 @@
 /* To find the name of a file all entries may have to be read, so not more often than this. */
 #define NAMES_MOST 32
 
-uint64_t verify_damages(const struct store *store)
+void verify_count(struct store *store, uint64_t bytes)
 {
-    return atomic_load(&store->damages);
+    atomic_fetch_add_explicit(&store->verified_pieces, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->verified_bytes, bytes, memory_order_relaxed);
+}
+
+void verify_stat(const struct store *store, struct store_stat *stat)
+{
+    stat->damages = atomic_load(&store->damages);
+    stat->verified = atomic_load(&store->verified_pieces);
+    stat->verified_bytes = atomic_load(&store->verified_bytes);
 }
 
 bool verify_is_gone(struct store *store, uint64_t id)
@@ -31,18 +39,20 @@ int verify_report(struct store *store, uint64_t id, uint64_t extent, const char 
 {
     if (verify_is_gone(store, id))
         return -ENOENT;
-    bool named = atomic_fetch_add(&store->damages, 1) < NAMES_MOST;
-    struct check check = {.store = store, .names_left = named};
-    cleanup_free char *path = check_path(&check, id);
+    unsigned searches = atomic_fetch_add(&store->damages, 1) < NAMES_MOST;
+    cleanup_free char *path = naming_path(store, id, &searches);
     store_warn(store, "%s: damaged: %s in the extent at offset %" PRIu64 " (record %" PRIu64 ")",
                path == NULL ? "?" : path, what, extent, id);
     return -EIO;
 }
 
-bool verify_inline(const struct layout_record *record, const MDB_val *payload)
+bool verify_inline(struct store *store, const struct layout_record *record, const MDB_val *payload)
 {
+    if (store->verify == STORE_VERIFY_NEVER)
+        return true;
     uint8_t hash[16];
     hash_bytes(payload->mv_data, payload->mv_size, hash);
+    verify_count(store, payload->mv_size);
     return memcmp(hash, record->hash, sizeof(hash)) == 0;
 }
 
@@ -195,6 +205,7 @@ static int compare(struct reading *reading)
         size_t piece = at / reading->piece;
         if (reading->known & bit(piece))
             continue;
+        verify_count(reading->store, MIN(reading->piece, span->size - piece * reading->piece));
         if (!is_sound(reading, piece))
             return verify_report(reading->store, reading->id, span->start, "wrong bytes");
         found |= bit(piece);
@@ -222,6 +233,20 @@ static int read_unknown(struct reading *reading)
     return r < 0 ? r : compare(reading);
 }
 
+/* The pieces of an extent that need no look (any more), a bit each. */
+static uint64_t trusted(const struct store *store, const struct span *span)
+{
+    switch (store->verify) {
+    case STORE_VERIFY_FIRST:
+        return verified_pieces(store->verified, span->content, span->start);
+    case STORE_VERIFY_ALWAYS:
+        return 0;
+    case STORE_VERIFY_NEVER:
+        return UINT64_MAX;
+    }
+    return 0;
+}
+
 int verify_read(struct store *store, uint64_t id, const struct layout_record *record,
                 const struct span *span, char *buffer, size_t room)
 {
@@ -232,7 +257,7 @@ int verify_read(struct store *store, uint64_t id, const struct layout_record *re
         .record = record,
         .span = span,
         .piece = layout_piece(span->size),
-        .known = verified_pieces(store->verified, span->content, span->start),
+        .known = trusted(store, span),
         .from = from,
         .to = from + span->length,
         .buffer = buffer,

@@ -9,8 +9,10 @@
 #include <sys/signalfd.h>
 
 #include "fs/backing.h"
+#include "fs/buffer.h"
 #include "fs/daemon.h"
 #include "fs/log.h"
+#include "fs/memory.h"
 #include "fs/mount.h"
 #include "fs/mountpoint.h"
 #include "store/util.h"
@@ -43,6 +45,12 @@ static void on_sealed(void *arg, uint64_t id)
     mount_attr_changed(arg, id);
 }
 
+static void on_crowded(void *arg)
+{
+    struct mount *mount = arg;
+    prune_want(&mount->prune);
+}
+
 static void on_warning(void *arg, const char *line)
 {
     (void)arg;
@@ -62,10 +70,16 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         snprintf(why, STORE_WHY_MAX, "out of memory");
         return -ENOMEM;
     }
+    struct memory_share share = memory_divide(options->memory);
+    buffer_limit(share.answers);
     struct store_options how = {
         .create = !options->read_only,
         .purpose = purpose,
+        .verify = options->verify,
+        .leases_max = share.leases,
+        .transaction_max = share.transaction,
         .sealed = on_sealed,
+        .crowded = on_crowded,
         .warn = on_warning,
         .arg = mount,
     };
@@ -132,6 +146,7 @@ static int serve_store(struct mount *mount, int signals, int ready_fd)
 static int serve(void *arg, int ready_fd)
 {
     const struct arguments *arguments = arg;
+    memory_frugal();
     cleanup_fd int signals = catch_signals();
     struct mount *mount = mount_new(&arguments->options);
     if (signals < 0 || mount == NULL) {

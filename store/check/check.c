@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "meta.h"
+#include "naming.h"
 #include "observe.h"
 
 /* After so many files whose names had to be searched for among all entries, problems name record
@@ -50,7 +51,7 @@ bool check_is_zero(const void *bytes, size_t size)
 
 void check_record_problem(struct check *check, uint64_t id, const char *format, ...)
 {
-    cleanup_free char *path = check_path(check, id);
+    cleanup_free char *path = naming_path(check->store, id, &check->names_left);
     va_list args;
     va_start(args, format);
     report(check, path, format, args);

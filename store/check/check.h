@@ -55,12 +55,6 @@ bool check_is_zero(const void *bytes, size_t size);
 int check_next(struct check *check, struct scan *scan, const char *table, MDB_val *key,
                MDB_val *value);
 
-/* What `id` is called: a path, or "record N" if it has no name. NULL: no memory. Needs no open
- * transaction. */
-char *check_path(struct check *check, uint64_t id);
-/* The same for a name in a directory. */
-char *check_path_in(struct check *check, uint64_t directory, const char *name);
-
 /* Parts, in their order. 0, or a negative errno that ends the check. */
 int check_records(struct check *check);  /* records.c: one by one, with their content */
 int check_entries(struct check *check);  /* entries.c: each leads to a record of its type */

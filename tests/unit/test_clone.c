@@ -156,7 +156,7 @@ static void damage_is_named_and_remembered(void **state)
     close(clone.fd);
     {
         with_mutex(&fixture->lock);
-        size_t extent = extent_bytes(size);
+        size_t extent = extent_bytes(store, size);
         snprintf(expected, sizeof(expected), "offset %zu ", (size_t)place / extent * extent);
         assert_non_null(strstr(fixture->warning, "rotten"));
         assert_non_null(strstr(fixture->warning, expected));

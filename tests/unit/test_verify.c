@@ -283,6 +283,84 @@ static void extent_of_another_content_is_damage(void **state)
     free(bytes);
 }
 
+static struct store_stat stat_of(struct store *store)
+{
+    struct store_stat stat;
+    must(store_stat(store, false, &stat) == 0);
+    return stat;
+}
+
+/* Damage that comes after the first read is found by who looks each time. */
+static void later_damage_is_found_by_looking_always(void **state)
+{
+    struct fixture *fixture = *state;
+    char *bytes = random_bytes(1, 2 * EXTENT), *found = malloc(2 * EXTENT);
+    uint64_t id = write_file(fixture->store, ROOT, "a", bytes, 2 * EXTENT);
+    const enum store_verify whens[] = {STORE_VERIFY_FIRST, STORE_VERIFY_ALWAYS};
+    for (size_t i = 0; i < array_length(whens); i++) {
+        fixture->options.verify = whens[i];
+        fixture_reopen(fixture);
+        struct store *store = fixture->store;
+        assert_true(holds(store, id, bytes, 2 * EXTENT));
+        off_t place = place_of(store, id, EXTENT + 9);
+        rot(store, place);
+        bool looks = whens[i] == STORE_VERIFY_ALWAYS;
+        assert_int_equal(store_read(store, id, found, 10, EXTENT), looks ? -EIO : 10);
+        assert_int_equal(stat_of(store).damages, looks);
+        if (looks)
+            assert_warned(fixture, "a");
+        rot(store, place);
+    }
+    free(bytes);
+    free(found);
+}
+
+static void nobody_looks_if_told_never_to(void **state)
+{
+    struct fixture *fixture = *state;
+    const size_t sizes[] = {100, 3000, EXTENT + 1};
+    fixture->options.verify = STORE_VERIFY_NEVER;
+    fixture_reopen(fixture);
+    struct store *store = fixture->store;
+    for (size_t i = 0; i < array_length(sizes); i++) {
+        char *bytes = random_bytes(i, sizes[i]), *found = malloc(sizes[i]);
+        uint64_t id = write_file(store, ROOT, "a", bytes, sizes[i]);
+        off_t place = place_of(store, id, 50);
+        rot(store, place);
+        assert_int_equal(store_read(store, id, found, sizes[i], 0), sizes[i]);
+        assert_int_equal(found[50], (char)~bytes[50]);
+        rot(store, place);
+        free(bytes);
+        free(found);
+    }
+    assert_int_equal(stat_of(store).verified, 0);
+    assert_int_equal(stat_of(store).damages, 0);
+    assert_not_warned(fixture);
+}
+
+static void what_was_compared_is_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    char *bytes = random_bytes(1, 2 * EXTENT);
+    uint64_t small = write_file(fixture->store, ROOT, "small", bytes, 100);
+    uint64_t large = write_file(fixture->store, ROOT, "large", bytes, 2 * EXTENT);
+    for (int always = 0; always < 2; always++) {
+        char found[100];
+        fixture->options.verify = always ? STORE_VERIFY_ALWAYS : STORE_VERIFY_FIRST;
+        fixture_reopen(fixture);
+        struct store *store = fixture->store;
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(store_read(store, small, found, 100, 0), 100);
+            assert_int_equal(store_read(store, large, found, 10, EXTENT - 5), 10);
+        }
+        struct store_stat stat = stat_of(store);
+        uint64_t pieces = always ? 6 : 2;
+        assert_int_equal(stat.verified, 3 + pieces);
+        assert_int_equal(stat.verified_bytes, 3 * 100 + pieces * LAYOUT_PIECE_LEAST);
+    }
+    free(bytes);
+}
+
 static void what_is_gone_is_no_damage(void **state)
 {
     struct fixture *fixture = *state;
@@ -306,6 +384,9 @@ int main(void)
         cmocka_unit_test(what_was_verified_is_remembered_by_extent),
         test_with_store(wrong_header_is_damage),
         test_with_store(extent_of_another_content_is_damage),
+        test_with_store(later_damage_is_found_by_looking_always),
+        test_with_store(nobody_looks_if_told_never_to),
+        test_with_store(what_was_compared_is_counted),
         test_with_store(what_is_gone_is_no_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -233,7 +233,8 @@ static void tell_verify(struct mount *mount)
 {
     switch (mount->options->verify) {
     case STORE_VERIFY_FIRST:
-        ways_set(&mount->ways, WAY_verify, "first", "a piece of an extent once, a small record each time");
+        ways_set(&mount->ways, WAY_verify, "first",
+                 "a piece of an extent once, a small record each time");
         break;
     case STORE_VERIFY_ALWAYS:
         ways_set(&mount->ways, WAY_verify, "always", "as the options say");

@@ -3,21 +3,19 @@
 
 #include <fcntl.h>
 #include <fuse_log.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 #include "backing.h"
 #include "closing.h"
 #include "log.h"
+#include "large.h"
 #include "loop.h"
 #include "memory.h"
 #include "mountpoint.h"
 #include "ops.h"
 #include "push.h"
-#include "readahead.h"
 #include "refresh.h"
 #include "store/util.h"
 #include "prewalk.h"
@@ -25,18 +23,6 @@
 /* Bytes in one READ or WRITE, and in one read-ahead, at most: what the kernel's default limit of
  * 256 pages allows. */
 #define TRANSFER_MAX (1u << 20)
-
-/*
- * The same in large-record mode, where reads go to the disk: several smaller ones at a time keep it
- * as busy as one large one, take less memory, and a page in the middle is there earlier. Cold, 64
- * MiB in a mapping at random places: 75 ms with this, 98 with 1 MiB; sequentially there is no
- * difference.
- */
-#define TRANSFER_LARGE (256u << 10)
-
-/* Bytes that are read ahead in large-record mode. On a disk of 1.5 GB/s, cold: 1 MiB takes 0.6 of
- * the time of 128 KiB, 4 MiB no less; at random places in a mapping more is only read in vain. */
-#define READAHEAD_LARGE TRANSFER_MAX
 
 /* When we are told to end while the mount is in use: how long requests that are under way have to
  * finish. */
@@ -75,15 +61,6 @@ static __attribute__((format(printf, 2, 0))) void print_words(enum fuse_log_leve
 }
 
 /* ------------------------------------------------------------- negotiation -- */
-
-/* Whether we may have the kernel read files by itself. */
-static bool has_admin_rights(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
-    return syscall(SYS_capget, &header, data) == 0 &&
-           (data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0;
-}
 
 /*
  * What we want of the kernel. Everything is said explicitly, since libfuse's defaults change, and a
@@ -125,50 +102,11 @@ static const struct {
     {FUSE_CAP_IOCTL_DIR, false},
     {FUSE_CAP_NO_OPEN_SUPPORT, true},
     {FUSE_CAP_NO_OPENDIR_SUPPORT, true},
-    {FUSE_CAP_PASSTHROUGH, false}, /* see choose_large() */
+    {FUSE_CAP_PASSTHROUGH, false}, /* see large_negotiate() */
 #ifdef FUSE_CAP_OVER_IO_URING
     {FUSE_CAP_OVER_IO_URING, false},
 #endif
 };
-
-/* Whether large records can be handed over to the kernel: NULL, or what is missing. */
-static const char *missing_for_passthrough(struct mount *mount, struct fuse_conn_info *conn,
-                                           char why[STORE_WHY_MAX])
-{
-    if (mount->records != RECORDS_LARGE)
-        return "the mount is tuned for small records";
-    if (mount->options->verify == STORE_VERIFY_ALWAYS)
-        return "verify=always, and the kernel compares nothing";
-    if (store_can_clone(mount->store, why) < 0)
-        return why;
-    if (!has_admin_rights())
-        return "no CAP_SYS_ADMIN, which passthrough needs";
-    if (!fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
-        return "the kernel has no FUSE passthrough";
-    conn->max_backing_stack_depth = 0; /* clones don't lie on a stacked filesystem */
-    mount->backings = backings_new(mount->store, &mount->ways, mount->options->clones);
-    if (mount->backings != NULL)
-        return NULL;
-    fuse_unset_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
-    return "no memory";
-}
-
-/*
- * How the content of large records gets to its readers. What goes through us is cached by the
- * kernel as pages of the mount; read from the disk directly, it isn't a second time among those of
- * data.mdb.
- */
-static void choose_large(struct mount *mount, struct fuse_conn_info *conn)
-{
-    char why[STORE_WHY_MAX], no_direct[STORE_WHY_MAX];
-    const char *missing = missing_for_passthrough(mount, conn, why);
-    bool direct =
-        mount->records == RECORDS_LARGE && store_read_direct(mount->store, no_direct) == 0;
-    if (missing == NULL)
-        ways_set(&mount->ways, WAY_large, "reflink + passthrough", NULL);
-    else
-        ways_set(&mount->ways, WAY_large, direct ? "direct I/O" : "pread", "%s", missing);
-}
 
 void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
 {
@@ -179,15 +117,15 @@ void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
         else
             fuse_unset_feature_flag(conn, features[i].feature);
     }
-    choose_large(mount, conn);
     mount->can_skip_open = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPEN_SUPPORT);
     mount->can_skip_opendir = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT);
-    conn->max_write = mount->records == RECORDS_LARGE ? TRANSFER_LARGE : TRANSFER_MAX;
+    conn->max_write = TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
     conn->time_gran = 1;
     /* No request waits for something that an interrupt could cut short. */
     conn->no_interrupt = 1;
+    large_negotiate(mount, conn);
 }
 
 /* ----------------------------------------------------------- life of a mount -- */
@@ -272,15 +210,6 @@ struct mount *mount_new(const struct mount_options *options)
         return NULL;
     }
     return mount;
-}
-
-static void raise_readahead(struct mount *mount)
-{
-    int r = readahead_raise(mount->device, READAHEAD_LARGE);
-    if (r == 0)
-        ways_set(&mount->ways, WAY_readahead, "1 MiB", NULL);
-    else
-        ways_set(&mount->ways, WAY_readahead, "the kernel's", "can't raise it: %s", strerror(-r));
 }
 
 static void set_mode(struct mount *mount, enum mount_mode mode)
@@ -368,8 +297,7 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         return r;
     }
     mount->device = mountpoint_device(path);
-    if (mount->records == RECORDS_LARGE)
-        raise_readahead(mount);
+    large_read_ahead(mount);
     if (mount->options->memory > 0)
         r = prune_start(&mount->prune, mount->session, store);
     if (r == 0)

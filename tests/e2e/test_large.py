@@ -168,7 +168,7 @@ class Cached(harness.Case):
                 self.assertEqual(resident(file, size // 2), size // 2)
             with open(harness.data_file(self.store), "rb") as file:
                 left = resident(file, os.fstat(file.fileno()).st_size)
-            self.assertLess(left, size // 20, "payload is cached among the pages of data.mdb as well")
+            self.assertLess(left, size // 10, "payload is cached among the pages of data.mdb as well")
             self.assertEqual(reads_for(mount, "a", bytes_["a"], self), 0)
 
     def test_small_mode_reads_as_ever(self):

@@ -24,7 +24,8 @@
 /* The same for a store that may take less. */
 static inline size_t content_step(const struct store *store)
 {
-    return (store->transaction_max / EXTENT_BYTES - 1) * EXTENT_BYTES;
+    size_t extents = store->transaction_max / EXTENT_BYTES; /* one for all that goes with them */
+    return (extents > 1 ? extents - 1 : 1) * EXTENT_BYTES;
 }
 
 /* Where the bytes come from: exactly `size` bytes of a host file, or of memory. */

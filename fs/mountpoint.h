@@ -33,6 +33,9 @@ int mountpoint_of(const char *path, char **point, char **source);
 /* The device number of what is mounted on top of `path`, 0 if nothing is. */
 dev_t mountpoint_device(const char *path);
 
+/* Whether `device` is mounted anywhere. True too if that can't be found out. */
+bool mountpoint_device_in_use(dev_t device);
+
 /* Take the mount of `device` away from `path` at once, whoever still uses it. Nothing to do if it
  * is not on top there any more. */
 int mountpoint_detach(const char *path, dev_t device);

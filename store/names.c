@@ -243,6 +243,11 @@ size_t store_lease_list(struct store *store, uint64_t *position, uint64_t *ids, 
     return store->read_only ? 0 : leases_list(store->leases, position, ids, most);
 }
 
+bool store_leased(struct store *store, uint64_t id)
+{
+    return store->read_only || leases_held(store->leases, id);
+}
+
 void store_lease_drop(struct store *store, uint64_t id, uint64_t count)
 {
     if (store->read_only || !leases_drop(store->leases, id, count))

@@ -139,6 +139,13 @@ void store_writer_close(struct store *store, uint64_t id)
     keeper_seal(store->keeper, id);
 }
 
+void writers_leave(struct store *store, uint64_t id)
+{
+    with_mutex(&store->writers->lock);
+    if (--(*find(store->writers, id))->writers == 0)
+        remove_file(store->writers, id);
+}
+
 /* ---------------------------------------------------------------- sealing -- */
 
 static void end(struct store *store, uint64_t id)
@@ -210,6 +217,8 @@ struct publish {
     size_t file_count, names;
     uint64_t file; /* for release_held() */
     bool no_memory;
+    store_seal_fn *seal; /* may be NULL */
+    void *arg;
 };
 
 static bool push(struct publish *publish, uint64_t directory)
@@ -260,18 +269,20 @@ static int release_held(MDB_txn *txn, void *arg)
     return record_update(publish->store, txn, publish->file, &record);
 }
 
-static int seal_and_tell(struct store *store, uint64_t id)
+static int seal_one(struct publish *publish, uint64_t id)
 {
-    int r = store_seal(store, id);
+    if (publish->seal != NULL)
+        return publish->seal(publish->arg, id);
+    int r = store_seal(publish->store, id);
     if (r == 0)
-        tell_sealed(store, id);
+        tell_sealed(publish->store, id);
     return r;
 }
 
 static int publish_file(struct publish *publish, uint64_t id)
 {
     struct store *store = publish->store;
-    int r = seal_and_tell(store, id);
+    int r = seal_one(publish, id);
     if (r != -EBUSY)
         return r;
     publish->file = id;
@@ -281,7 +292,7 @@ static int publish_file(struct publish *publish, uint64_t id)
     if (r < 0)
         return r;
     /* A writer that let go before that found it held, and left the sealing to us. */
-    r = seal_and_tell(store, id);
+    r = seal_one(publish, id);
     return r == -EBUSY ? 0 : r;
 }
 
@@ -317,13 +328,13 @@ static int publish_all(struct publish *publish, uint64_t id)
     return r;
 }
 
-int store_publish_tree(struct store *store, uint64_t id)
+int store_publish_tree(struct store *store, uint64_t id, store_seal_fn *seal, void *arg)
 {
     struct layout_record record;
     int r = get_record(store, id, &record);
     if (r < 0)
         return r;
-    struct publish publish = {.store = store};
+    struct publish publish = {.store = store, .seal = seal, .arg = arg};
     if (S_ISDIR(record.mode))
         r = publish_all(&publish, id);
     else if (S_ISREG(record.mode))

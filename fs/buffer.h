@@ -1,15 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * buffer.h: a buffer of the calling thread's own, for the data of an answer. It is kept from
- * request to request, so that its memory is allocated and faulted in only once.
+ * buffer.h: memory for the data of an answer. A small buffer belongs to its thread and is kept from
+ * request to request, so that its pages are faulted in only once. Large ones are shared by all
+ * threads and bounded in their sum: who finds none waits until an answer was sent.
  */
 #ifndef FS_BUFFER_H
 #define FS_BUFFER_H
 
 #include <stddef.h>
 
-/* At least `size` bytes, valid until the thread asks again or ends; their content is
- * undefined. NULL: no memory. */
+/* At least `size` bytes, aligned to 4,096, valid until buffer_done(), or until the thread asks
+ * again or ends; their content is undefined. NULL: no memory. Who waits for another request may not
+ * hold one. */
 void *buffer_get(size_t size);
+
+/* The thread's answer is sent. Nothing to do if it has no large buffer. */
+void buffer_done(void);
+
+/* The large buffers of all threads may take so many bytes; one may always be had. */
+void buffer_limit(size_t bytes);
+
+/* What the large buffers take now, bytes. */
+size_t buffer_bytes(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "intake.h"
 #include "log.h"
 #include "store/util.h"
 
@@ -24,8 +25,12 @@
  * read: it is sent again after this time. */
 #define STOP_AGAIN_NS 1000000
 
+/* Without memory for a buffer: when to try again. */
+#define NO_MEMORY_NS 10000000
+
 struct loop {
     struct fuse_session *session;
+    struct intake *intake;
     int ended_fd;
     atomic_bool stop;
     atomic_uint waiting; /* workers that are not serving a request */
@@ -55,12 +60,24 @@ static int add_worker(struct loop *loop)
     return 0;
 }
 
-/* Take one request and serve it. False: the session has ended. */
-static bool serve(struct loop *loop, struct fuse_buf *buffer)
+/* Somebody will free some; till then requests wait in the kernel. */
+static bool wait_for_memory(void)
 {
-    int r = fuse_session_receive_buf(loop->session, buffer);
+    static atomic_flag told = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&told))
+        log_line(LOG_WARNING, "no memory to receive requests: they wait");
+    nanosleep(&(struct timespec){.tv_nsec = NO_MEMORY_NS}, NULL);
+    return true;
+}
+
+/* Take one request and serve it. False: the session has ended. */
+static bool serve(struct loop *loop, struct request *request)
+{
+    int r = intake_receive(loop->intake, loop->session, request);
     if (r == -EINTR || r == -EAGAIN)
         return true;
+    if (r == -ENOMEM)
+        return wait_for_memory();
     if (r <= 0) {
         if (r < 0)
             log_line(LOG_ERR, "cannot read requests any more: %s", strerror(-r));
@@ -68,7 +85,8 @@ static bool serve(struct loop *loop, struct fuse_buf *buffer)
     }
     if (atomic_fetch_sub(&loop->waiting, 1) == 1)
         (void)add_worker(loop); /* without it, this one will be back */
-    fuse_session_process_buf(loop->session, buffer);
+    fuse_session_process_buf(loop->session, intake_buffer(request));
+    intake_done(loop->intake, request);
     atomic_fetch_add(&loop->waiting, 1);
     return true;
 }
@@ -76,11 +94,11 @@ static bool serve(struct loop *loop, struct fuse_buf *buffer)
 static void *work(void *arg)
 {
     struct loop *loop = arg;
-    struct fuse_buf buffer = {0}; /* its memory comes from libfuse, which knows the size */
+    struct request request = {0};
     bool more = true;
     while (more && !atomic_load(&loop->stop))
-        more = serve(loop, &buffer);
-    free(buffer.mem);
+        more = serve(loop, &request);
+    intake_leave(&request);
     if (!more)
         (void)eventfd_write(loop->ended_fd, 1);
     atomic_fetch_sub(&loop->running, 1);
@@ -118,11 +136,12 @@ static void loop_free(struct loop *loop)
 {
     if (loop->ended_fd >= 0)
         close(loop->ended_fd);
+    intake_free(loop->intake);
     pthread_mutex_destroy(&loop->lock);
     free(loop);
 }
 
-int loop_start(struct fuse_session *session, struct loop **out)
+int loop_start(struct fuse_session *session, size_t intake_bytes, struct loop **out)
 {
     int r = greet(session);
     if (r < 0)
@@ -132,9 +151,10 @@ int loop_start(struct fuse_session *session, struct loop **out)
         return -ENOMEM;
     loop->session = session;
     pthread_mutex_init(&loop->lock, NULL);
+    loop->intake = intake_new(intake_bytes);
     loop->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (loop->ended_fd < 0) {
-        r = -errno;
+    if (loop->ended_fd < 0 || loop->intake == NULL) {
+        r = loop->intake == NULL ? -ENOMEM : -errno;
         loop_free(loop);
         return r;
     }
@@ -162,6 +182,7 @@ void loop_stop(struct loop *loop)
         with_mutex(&loop->lock); /* no worker is added from here on */
         atomic_store(&loop->stop, true);
     }
+    intake_stop(loop->intake);
     while (atomic_load(&loop->running) > 0) {
         for (unsigned i = 0; i < loop->count; i++)
             pthread_kill(loop->threads[i], SIGUSR1);

@@ -8,16 +8,18 @@
 #ifndef FS_LOOP_H
 #define FS_LOOP_H
 
+#include <stddef.h>
+
 struct fuse_session;
 struct loop;
 
 /*
  * Answer the session's first request, INIT, then start to serve the others: once this returns 0,
  * the mount answers. The threads inherit the caller's signal mask; SIGUSR1 is ours to interrupt
- * them. -EPROTO: the kernel's FUSE can't be spoken to. -ENODEV: unmounted already. -ENOMEM,
- * -EAGAIN: no thread.
+ * them. `intake_bytes`: see intake.h. -EPROTO: the kernel's FUSE can't be spoken to. -ENODEV:
+ * unmounted already. -ENOMEM, -EAGAIN: no thread.
  */
-int loop_start(struct fuse_session *session, struct loop **out);
+int loop_start(struct fuse_session *session, size_t intake_bytes, struct loop **out);
 
 /* Becomes readable when the kernel has ended the session: it was unmounted or aborted. */
 int loop_ended_fd(const struct loop *loop);

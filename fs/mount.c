@@ -7,10 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backing.h"
 #include "closing.h"
 #include "companion.h"
 #include "log.h"
+#include "large.h"
 #include "loop.h"
+#include "memory.h"
 #include "mountpoint.h"
 #include "ops.h"
 #include "push.h"
@@ -100,7 +103,7 @@ static const struct {
     {FUSE_CAP_IOCTL_DIR, false},
     {FUSE_CAP_NO_OPEN_SUPPORT, true},
     {FUSE_CAP_NO_OPENDIR_SUPPORT, true},
-    {FUSE_CAP_PASSTHROUGH, false},
+    {FUSE_CAP_PASSTHROUGH, false}, /* see large_negotiate() */
 #ifdef FUSE_CAP_OVER_IO_URING
     {FUSE_CAP_OVER_IO_URING, false},
 #endif
@@ -123,6 +126,7 @@ void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
     conn->time_gran = 1;
     /* No request waits for something that an interrupt could cut short. */
     conn->no_interrupt = 1;
+    large_negotiate(mount, conn);
 }
 
 /* ----------------------------------------------------------- life of a mount -- */
@@ -171,6 +175,22 @@ static struct fuse_session *new_session(struct mount *mount)
     return session;
 }
 
+static void tell_verify(struct mount *mount)
+{
+    switch (mount->options->verify) {
+    case STORE_VERIFY_FIRST:
+        ways_set(&mount->ways, WAY_verify, "first",
+                 "a piece of an extent once, a small record each time");
+        break;
+    case STORE_VERIFY_ALWAYS:
+        ways_set(&mount->ways, WAY_verify, "always", "as the options say");
+        break;
+    case STORE_VERIFY_NEVER:
+        ways_set(&mount->ways, WAY_verify, "never", "as the options say: damage is handed out");
+        break;
+    }
+}
+
 struct mount *mount_new(const struct mount_options *options)
 {
     struct mount *mount = calloc(1, sizeof(*mount));
@@ -179,6 +199,8 @@ struct mount *mount_new(const struct mount_options *options)
     mount->options = options;
     stats_init(&mount->stats);
     ways_init(&mount->ways);
+    prune_init(&mount->prune);
+    tell_verify(mount);
     pthread_mutex_init(&mount->lock, NULL);
     pthread_cond_init(&mount->decided, NULL);
     fuse_set_log_func(options->debug ? print_words : log_words);
@@ -245,8 +267,12 @@ static void decide(struct mount *mount)
     int companion = companion_start(mount->options->mountpoint, mount->device, &mount->companion);
     if (companion == 0)
         start_ahead(mount);
-    int r = mount->can_skip_open ? start_closing(mount, companion) : -EOPNOTSUPP;
-    if (r == 0)
+    bool large = mount->records == RECORDS_LARGE;
+    int r = mount->can_skip_open && !large ? start_closing(mount, companion) : -EOPNOTSUPP;
+    if (large)
+        ways_set(&mount->ways, WAY_open, "a request each",
+                 "the mount is tuned for large records, which are handed over in the answer");
+    else if (r == 0)
         ways_set(&mount->ways, WAY_open, "by the kernel", NULL);
     else if (!mount->can_skip_open)
         ways_set(&mount->ways, WAY_open, "a request each", "this kernel's FUSE needs it");
@@ -264,6 +290,7 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
 {
     const char *path = mount->options->mountpoint;
     mount->store = store;
+    mount->records = records_choose(mount->options->records, store, &mount->ways);
     if (!mount->options->debug)
         fuse_set_log_func(remember_words);
     int r = fuse_session_mount(mount->session, path) < 0 ? -EIO : 0;
@@ -275,12 +302,18 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         return r;
     }
     mount->device = mountpoint_device(path);
-    r = loop_start(mount->session, &mount->loop);
+    large_read_ahead(mount);
+    if (mount->options->memory > 0)
+        r = prune_start(&mount->prune, mount->session, store);
+    if (r == 0)
+        r = loop_start(mount->session, memory_divide(mount->options->memory).requests,
+                       &mount->loop);
     if (r == 0)
         decide(mount);
     if (r < 0) {
         snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
         (void)mountpoint_detach(path, mount->device);
+        prune_stop(&mount->prune);
     }
     return r;
 }
@@ -343,10 +376,12 @@ void mount_stop(struct mount *mount)
             log_line(LOG_ERR, "can't unmount %s: %s; it is dead from now on: umount -l %s",
                      mount->options->mountpoint, strerror(-r), mount->options->mountpoint);
     }
+    prune_stop(&mount->prune);
     let_go(mount);
     if (!ended)
         (void)has_ended(mount, STOP_GRACE_MS);
     loop_stop(steal_pointer(&mount->loop));
+    backings_free(steal_pointer(&mount->backings));
 }
 
 void mount_free(struct mount *mount)
@@ -355,6 +390,7 @@ void mount_free(struct mount *mount)
         return;
     if (mount->session != NULL)
         fuse_session_destroy(mount->session);
+    backings_free(mount->backings);
     prewalk_free(mount->prewalk);
     refresh_free(mount->refresh);
     push_free(mount->push);
@@ -362,6 +398,7 @@ void mount_free(struct mount *mount)
     companion_free(mount->companion);
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
+    prune_destroy(&mount->prune);
     free(mount);
 }
 

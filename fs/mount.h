@@ -13,10 +13,12 @@
 
 #include "metrics.h"
 #include "options.h"
+#include "prune.h"
 #include "stats.h"
 #include "store/store.h"
 #include "ways.h"
 
+struct backings;
 struct closing;
 struct companion;
 struct loop;
@@ -44,7 +46,10 @@ struct mount {
     struct metrics metrics;
     struct stats stats;
     struct ways ways;
-    dev_t device;                /* of what we mounted, as in /proc/self/mountinfo */
+    dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
+    struct prune prune;
+    enum records_mode records;   /* what it is tuned for; known before INIT is answered */
+    struct backings *backings;   /* NULL: the kernel reads no records by itself */
     struct companion *companion; /* NULL: without our rights there is none */
     struct closing *closing;     /* NULL: the store counts the writers, or there are none */
     /* What is done before it is asked for. Each may be NULL: not possible here. */

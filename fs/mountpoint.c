@@ -100,6 +100,41 @@ static bool find_top(struct table *table, const char *path, struct line *top)
     return found;
 }
 
+static bool is_within(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+    return strcmp(directory, "/") == 0 ||
+           (strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0'));
+}
+
+int mountpoint_of(const char *path, char **point, char **source)
+{
+    cleanup_table struct table table = {.file = fopen("/proc/self/mountinfo", "re")};
+    cleanup_free char *best = strdup(""), *type = NULL;
+    struct line line;
+    *point = *source = NULL;
+    if (table.file == NULL || best == NULL)
+        return -errno;
+    while (table_next(&table, &line)) {
+        if (!is_within(path, line.path) || strlen(line.path) < strlen(best))
+            continue; /* of several in one place, the last one is on top */
+        free(best), free(type), free(*source);
+        best = strdup(line.path);
+        type = strdup(line.type);
+        *source = strdup(line.source);
+        if (best == NULL || type == NULL || *source == NULL) {
+            free(steal_pointer(source));
+            return -ENOMEM;
+        }
+    }
+    if (type == NULL || strcmp(type, MOUNTPOINT_TYPE) != 0) {
+        free(steal_pointer(source));
+        return -ENOENT;
+    }
+    *point = steal_pointer(&best);
+    return 0;
+}
+
 char *mountpoint_resolve(const char *path)
 {
     char *whole = realpath(path, NULL);

@@ -26,6 +26,10 @@ char *mountpoint_resolve(const char *path);
  */
 int mountpoint_prepare(const char *path, char why[STORE_WHY_MAX]);
 
+/* The mount of ours that `path`, which is resolved, lies in: where it is mounted, and its source as
+ * the mount table names it, both to be freed. -ENOENT: there it is not one of ours. */
+int mountpoint_of(const char *path, char **point, char **source);
+
 /* The device number of what is mounted on top of `path`, 0 if nothing is. */
 dev_t mountpoint_device(const char *path);
 

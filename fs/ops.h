@@ -3,9 +3,10 @@
  * ops.h: the answers to the kernel's requests, one function for each kind; libfuse's
  * fuse_lowlevel.h says what each gets and must reply.
  *
- * Everything is keyed on node ids and nothing on file handles: a mount may do without OPEN and
- * RELEASE, and a successor of this process knows no handles of ours. Permissions are checked
- * by the kernel (default_permissions), before it asks. They run on many threads at once.
+ * Everything is keyed on node ids and nothing on file handles (but see backing.h): a mount may do
+ * without OPEN and RELEASE, and a successor of this process knows no handles of ours. Permissions
+ * are checked by the kernel (default_permissions), before it asks. They run on many threads at
+ * once.
  */
 #ifndef FS_OPS_H
 #define FS_OPS_H

@@ -58,12 +58,17 @@ static bool add_leased(struct listing *listing, const char *name, const struct s
     size_t left = listing->size - listing->used;
     if (fuse_add_direntry_plus(listing->req, NULL, 0, name, NULL, 0) > left)
         return false;
-    listing->error = node_lease(listing->mount, attr->id);
-    if (listing->error < 0)
+    int r = node_lease(listing->mount, attr->id);
+    if (r < 0 && r != -ENOMEM) {
+        listing->error = r;
         return false;
+    }
     struct fuse_entry_param entry = attr_to_entry(attr);
+    if (r == 0)
+        listing->leased[listing->leased_count++] = attr->id;
+    else
+        entry.ino = 0; /* a name only: the kernel looks it up when it needs to */
     listing->used += fuse_add_direntry_plus(listing->req, at, left, name, &entry, next);
-    listing->leased[listing->leased_count++] = attr->id;
     return true;
 }
 
@@ -155,6 +160,7 @@ void ops_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
         reply_result(req, -ENOMEM);
     else
         reply_listing(&listing, id, cursor);
+    buffer_done();
 }
 
 void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
@@ -170,6 +176,7 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
         reply_result(req, -ENOMEM);
     else
         reply_listing(&listing, id, cursor);
+    buffer_done();
 }
 
 /* Every change of a directory comes through this mount's kernel, so its copy of a listing stays

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "attr.h"
+#include "backing.h"
 #include "buffer.h"
 #include "node.h"
 #include "push.h"
@@ -45,15 +46,18 @@ void ops_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
         return;
     }
     /* Published files have no writers: -EPERM, as if they were immutable. */
-    bool writes = request_writes(fi);
-    int r = !writes ? 0 : node_is_reserved(id) ? -EPERM : store_writer_open(mount->store, id);
-    if (r < 0) {
-        reply_result(req, r);
-        return;
+    bool writes = request_writes(fi), reserved = node_is_reserved(id);
+    int r = !writes ? 0 : reserved ? -EPERM : store_writer_open(mount->store, id);
+    if (r == 0) {
+        request_open_flags(fi);
+        r = reserved ? 0 : backings_open(mount->backings, req, id, writes, fi);
+        if (r < 0 && writes)
+            store_writer_close(mount->store, id);
     }
-    request_open_flags(fi);
-    if (fuse_reply_open(req, fi) < 0 && writes)
-        store_writer_close(mount->store, id);
+    if (r < 0)
+        reply_result(req, r);
+    else if (fuse_reply_open(req, fi) < 0)
+        request_closed(mount, req, id, fi);
 }
 
 /* Before the answer, so that what comes next is on its way when the reader has this. */
@@ -75,12 +79,13 @@ void ops_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct f
                                  : store_read(mount->store, id, buffer, size, offset);
     if (n < 0) {
         reply_result(req, (int)n);
-        return;
+    } else {
+        metrics_add(&mount->metrics.read_bytes, (uint64_t)n);
+        if (!node_is_reserved(id))
+            look_ahead(mount, id, offset, (size_t)n);
+        fuse_reply_buf(req, buffer, (size_t)n);
     }
-    metrics_add(&mount->metrics.read_bytes, (uint64_t)n);
-    if (!node_is_reserved(id))
-        look_ahead(mount, id, offset, (size_t)n);
-    fuse_reply_buf(req, buffer, (size_t)n);
+    buffer_done();
 }
 
 void ops_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset,
@@ -114,8 +119,8 @@ void ops_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_release);
     /* It comes also for a file that was created before the first OPEN was answered. */
-    if (mount_mode(mount) == MODE_OPEN && request_writes(fi))
-        store_writer_close(mount->store, id);
+    if (mount_mode(mount) == MODE_OPEN && !node_is_reserved(id))
+        request_closed(mount, req, id, fi);
     reply_result(req, 0);
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "attr.h"
+#include "backing.h"
 #include "node.h"
 #include "prewalk.h"
 #include "refresh.h"
@@ -33,15 +34,16 @@ void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         reply_leased_entry(req, mount, &attr);
 }
 
-static void forget(struct mount *mount, fuse_ino_t id, uint64_t count)
+static void forget(struct mount *mount, fuse_req_t req, fuse_ino_t id, uint64_t count)
 {
+    backings_forget(mount->backings, req, id);
     metrics_add(&mount->metrics.forgets, count);
     node_lease_drop(mount, id, count);
 }
 
 void ops_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
 {
-    forget(request_begin(req, METRICS_forget), id, count);
+    forget(request_begin(req, METRICS_forget), req, id, count);
     fuse_reply_none(req);
 }
 
@@ -49,7 +51,7 @@ void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *for
 {
     struct mount *mount = request_begin(req, METRICS_batch_forget);
     for (size_t i = 0; i < count; i++)
-        forget(mount, forgets[i].ino, forgets[i].nlookup);
+        forget(mount, req, forgets[i].ino, forgets[i].nlookup);
     fuse_reply_none(req);
 }
 
@@ -110,9 +112,15 @@ static void reply_created(fuse_req_t req, struct mount *mount, const struct stor
     }
     struct fuse_entry_param entry = attr_to_entry(attr);
     request_open_flags(fi);
-    if (fuse_reply_create(req, &entry, fi) < 0) {
+    r = backings_open(mount->backings, req, attr->id, true, fi);
+    if (r < 0) {
         if (writes)
             store_writer_close(mount->store, attr->id);
+        node_lease_drop(mount, attr->id, 1);
+        reply_result(req, r);
+    } else if (fuse_reply_create(req, &entry, fi) < 0) {
+        if (mount_mode(mount) == MODE_OPEN)
+            request_closed(mount, req, attr->id, fi);
         node_lease_drop(mount, attr->id, 1);
     }
 }

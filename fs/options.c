@@ -3,9 +3,11 @@
 
 #include <fuse_opt.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "memory.h"
 #include "store/util.h"
 
 enum use {
@@ -15,7 +17,11 @@ enum use {
     READ_WRITE,
     DEBUG,
     MAX_READ,
+    RECORDS,
+    CLONES,
     FSNAME,
+    VERIFY,
+    MEMORY,
 };
 
 struct known {
@@ -31,7 +37,11 @@ static const struct known known_options[] = {
     {"allow_root", false, PASS},
     {"fsname", true, FSNAME},
     {"max_read", true, MAX_READ},
+    {"records", true, RECORDS},
+    {"clones", true, CLONES},
     {"debug", false, DEBUG},
+    {"verify", true, VERIFY},
+    {"memory", true, MEMORY},
     /* Always on: the kernel checks permissions, we do not. */
     {"default_permissions", false, IGNORE},
 
@@ -118,6 +128,41 @@ static int parse_size(const char *text, unsigned *value)
     return 0;
 }
 
+/* A number of bytes with K, M or G behind it, or nothing. */
+static int parse_bytes(const char *text, size_t least, size_t *value)
+{
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    const char *unit = *end == '\0' ? NULL : strchr(units, *end);
+    unsigned shift = unit == NULL ? 0 : 10 * (unsigned)(unit - units + 1);
+    if (errno != 0 || end == text || text[0] == '-' || end[unit != NULL] != '\0' ||
+        n > SIZE_MAX >> shift || n << shift < least)
+        return -EINVAL;
+    *value = (size_t)(n << shift);
+    return 0;
+}
+
+static int parse_verify(const char *text, enum store_verify *value)
+{
+    static const struct {
+        const char *text;
+        enum store_verify value;
+    } words[] = {
+        {"first", STORE_VERIFY_FIRST},
+        {"always", STORE_VERIFY_ALWAYS},
+        {"never", STORE_VERIFY_NEVER},
+    };
+    for (size_t i = 0; i < array_length(words); i++) {
+        if (strcmp(words[i].text, text) != 0)
+            continue;
+        *value = words[i].value;
+        return 0;
+    }
+    return -EINVAL;
+}
+
 /* `whole` is the option as given, `value` what stands behind its "=". */
 static int apply(struct mount_options *options, enum use use, const char *whole, const char *value)
 {
@@ -135,8 +180,16 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return 0;
     case MAX_READ:
         return parse_size(value, &options->max_read);
+    case RECORDS:
+        return records_parse(value, &options->records);
+    case CLONES:
+        return parse_size(value, &options->clones);
     case FSNAME:
         return replace(&options->fsname, value);
+    case VERIFY:
+        return parse_verify(value, &options->verify);
+    case MEMORY:
+        return parse_bytes(value, MEMORY_LEAST, &options->memory);
     }
     return -EINVAL;
 }
@@ -184,6 +237,14 @@ void options_print_help(void)
         "  allow_root         root may use the mount of another user\n"
         "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
         "  max_read=BYTES     the most that one request may read\n"
+        "  records=small|large|auto\n"
+        "                     what the mount is tuned for; auto, the default, looks at the store\n"
+        "  clones=COUNT       large records that stay cached by their clone after the last close\n"
+        "  verify=WHEN        compare content with its checksum when it is first read (first, the\n"
+        "                     default), whenever it is read (always), or never\n"
+        "  memory=SIZE        the most memory that the daemon takes for itself (with K, M or G; 16M\n"
+        "                     at least); by default 16 MiB, and less than 16 bytes for each file\n"
+        "                     that the kernel knows\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

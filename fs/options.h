@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "records.h"
 #include "store/store.h"
 
 struct mount_options {
@@ -14,9 +15,13 @@ struct mount_options {
     char *mountpoint; /* absolute, without symbolic links */
     bool read_only;
     bool debug;
-    unsigned max_read; /* bytes in one READ at most; 0 = as the kernel likes */
-    char *fsname;      /* what the mount table names as the source; NULL = store_path */
-    char *fuse;        /* what libfuse shall have, as it wants it; NULL = nothing */
+    unsigned max_read;         /* bytes in one READ at most; 0 = as the kernel likes */
+    size_t memory;             /* bytes; 0 = the usual, see memory.h */
+    enum store_verify verify;  /* when content is compared with its hash */
+    enum records_mode records; /* what to tune the mount for */
+    unsigned clones;           /* of large records that are kept when nobody has them open */
+    char *fsname;              /* what the mount table names as the source; NULL = store_path */
+    char *fuse;                /* what libfuse shall have, as it wants it; NULL = nothing */
 };
 
 /*

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include "attr.h"
+#include "backing.h"
 #include "node.h"
 
 struct mount *request_begin(fuse_req_t req, enum metrics_op op)
@@ -33,6 +34,14 @@ void request_open_flags(struct fuse_file_info *fi)
     /* All changes of content are made by the same kernel that caches it. */
     fi->keep_cache = 1;
     fi->noflush = 1;
+}
+
+void request_closed(struct mount *mount, fuse_req_t req, uint64_t id,
+                    const struct fuse_file_info *fi)
+{
+    backings_close(mount->backings, req, id, fi);
+    if (request_writes(fi))
+        store_writer_close(mount->store, id);
 }
 
 void reply_result(fuse_req_t req, int result)

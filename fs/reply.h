@@ -24,6 +24,10 @@ bool request_writes(const struct fuse_file_info *fi);
 /* What the kernel shall know about a file that it opens. */
 void request_open_flags(struct fuse_file_info *fi);
 
+/* A file that was opened isn't open any more: take back what that did. */
+void request_closed(struct mount *mount, fuse_req_t req, uint64_t id,
+                    const struct fuse_file_info *fi);
+
 /* 0 or a negative errno. */
 void reply_result(fuse_req_t req, int result);
 

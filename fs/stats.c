@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "backing.h"
+#include "memory.h"
 #include "mount.h"
 #include "node.h"
 #include "prewalk.h"
@@ -47,8 +49,24 @@ static void print_store(FILE *out, struct store *store)
                   "Room left on the disk of the store.", s.disk_available);
     metrics_print(out, "lmdbfs_store_damages_total", "counter",
                   "Reads of damaged content since the store was opened.", s.damages);
+    metrics_print(out, "lmdbfs_store_verified_total", "counter",
+                  "Records and extents compared with their checksum since the store was opened.",
+                  s.verified);
+    metrics_print(out, "lmdbfs_store_verified_bytes_total", "counter",
+                  "Content compared with its checksum since the store was opened.",
+                  s.verified_bytes);
     metrics_print(out, "lmdbfs_leases", "gauge", "Records that the kernel holds in its cache.",
                   s.leases);
+    metrics_print(out, "lmdbfs_lease_bytes", "gauge", "Memory for the leases.", s.lease_bytes);
+}
+
+static void print_memory(FILE *out, const struct mount *mount)
+{
+    metrics_print(out, "lmdbfs_memory_bytes", "gauge",
+                  "Memory that belongs to the daemon alone, file pages not counted.",
+                  memory_private());
+    metrics_print(out, "lmdbfs_memory_limit_bytes", "gauge",
+                  "What -o memory= says, 0 if it was not given.", mount->options->memory);
 }
 
 /* What was done before it was asked for. */
@@ -71,6 +89,8 @@ static int make_text(struct mount *mount, char **text, size_t *length)
         return -ENOMEM;
     ways_print(out, &mount->ways);
     metrics_print_all(out, &mount->metrics);
+    backings_print(out, mount->backings);
+    print_memory(out, mount);
     print_ahead(out, mount);
     print_store(out, mount->store);
     return fclose(out) == 0 ? 0 : -ENOMEM;

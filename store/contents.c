@@ -52,7 +52,7 @@ static int add(struct group *group, MDB_txn *txn, uint64_t id)
         if (n != 1 || piece->span.length != record->size)
             return n < 0 ? n : 0;
     } else {
-        if (!verify_inline(record, &payload))
+        if (!verify_inline(group->store, record, &payload))
             return 0;
         memcpy(group->buffer + piece->at, payload.mv_data, piece->size);
     }
@@ -81,8 +81,8 @@ static bool hand_over(struct group *group, store_content_fn *each, void *arg)
     for (size_t i = 0; i < group->count; i++) {
         struct piece *piece = &group->pieces[i];
         char *bytes = group->buffer + piece->at;
-        if (piece->outside &&
-            verify_read(group->store, piece->id, &piece->record, &piece->span, bytes) < 0)
+        if (piece->outside && verify_read(group->store, piece->id, &piece->record, &piece->span,
+                                          bytes, piece->size) < 0)
             continue;
         if (!each(arg, piece->id, bytes, piece->size))
             return false;

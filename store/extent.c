@@ -30,6 +30,46 @@ void hash_bytes(const void *bytes, size_t size, uint8_t digest[16])
     memcpy(digest, canonical.digest, sizeof(canonical.digest));
 }
 
+void hash_piece(XXH3_state_t *state, const struct piece_part *parts, int count, uint8_t digest[8])
+{
+    uint64_t hash;
+    if (count == 1) {
+        hash = XXH3_64bits(parts->bytes, parts->size);
+    } else {
+        XXH3_64bits_reset(state);
+        for (int i = 0; i < count; i++)
+            XXH3_64bits_update(state, parts[i].bytes, parts[i].size);
+        hash = XXH3_64bits_digest(state);
+    }
+    hash = htobe64(hash);
+    memcpy(digest, &hash, sizeof(hash));
+}
+
+void hash_parts(XXH3_state_t *state, const struct piece_part *parts, int count, uint8_t digest[16])
+{
+    XXH3_128bits_reset(state);
+    for (int i = 0; i < count; i++)
+        XXH3_128bits_update(state, parts[i].bytes, parts[i].size);
+    hash_finish(state, digest);
+}
+
+size_t content_step(const struct store *store)
+{
+    size_t bytes = EXTENT_LEAST;
+    while (bytes * 2 <= store->transaction_max)
+        bytes *= 2;
+    return bytes;
+}
+
+size_t extent_bytes(const struct store *store, uint64_t size)
+{
+    size_t most = MIN(EXTENT_MOST, content_step(store));
+    size_t bytes = EXTENT_LEAST;
+    while (bytes < most && bytes * EXTENTS_WANTED < size)
+        bytes *= 2;
+    return bytes;
+}
+
 int payload_read(const struct payload *payload, off_t offset, void *buffer, size_t size)
 {
     if (payload->bytes != NULL) {
@@ -71,6 +111,20 @@ static int write_packed(struct store *store, MDB_txn *txn, uint64_t content,
     return 0;
 }
 
+/* The hashes of the pieces of an extent, and their number; none if it is one. */
+static uint32_t hash_pieces(const char *bytes, size_t length, uint8_t hashes[][8])
+{
+    size_t piece = layout_piece(length);
+    if (length <= piece)
+        return 0;
+    uint32_t count = 0;
+    for (size_t at = 0; at < length; at += piece) {
+        struct piece_part part = {bytes + at, MIN(piece, length - at)};
+        hash_piece(NULL, &part, 1, hashes[count++]);
+    }
+    return count;
+}
+
 static int write_extent(struct store *store, MDB_txn *txn, uint64_t content,
                         const struct payload *payload, uint64_t offset, size_t length,
                         XXH3_state_t *hash)
@@ -89,8 +143,9 @@ static int write_extent(struct store *store, MDB_txn *txn, uint64_t content,
     memset(bytes + length, 0, padded - length);
     XXH3_128bits_update(hash, bytes, length);
 
-    struct layout_extent header = {content, offset, (uint32_t)length, 0, {0}};
-    hash_bytes(bytes, length, header.hash);
+    struct layout_extent_front header = {.extent = {content, offset, (uint32_t)length, 0, {0}}};
+    hash_bytes(bytes, length, header.extent.hash);
+    header.extent.pieces = hash_pieces(bytes, length, header.pieces);
     memset(value, 0, front);
     memcpy(value, &header, sizeof(header));
     return 0;
@@ -104,10 +159,11 @@ int content_write(struct store *store, MDB_txn *txn, uint64_t content,
     if (payload->size <= layout_packed_max(store->page_size))
         return write_packed(store, txn, content, payload, hash);
 
-    uint64_t end = MIN(payload->size, offset + CONTENT_STEP);
+    uint64_t end = MIN(payload->size, offset + content_step(store));
+    size_t most = extent_bytes(store, payload->size);
     int r = 0;
     while (offset < end && r == 0) {
-        size_t length = MIN(EXTENT_BYTES, end - offset);
+        size_t length = MIN(most, end - offset);
         r = write_extent(store, txn, content, payload, offset, length, hash);
         offset += length;
     }

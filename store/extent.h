@@ -15,12 +15,23 @@
 
 /*
  * Bytes of payload in one extent. LMDB looks for that many free pages in a row: at 17 GB
- * live, runs of 128 KiB cost 0.5 to 0.9 ms a put, 1 MiB 7.6 ms, one run a value 9.1 ms.
+ * live, runs of 128 KiB cost 0.5 to 0.9 ms a put, 1 MiB 7.6 ms, one run a value 9.1 ms. But each
+ * extent is a call, 15 to 30 us, when a record is cloned, and a trip to the disk when it is read
+ * past the cache. So they grow with the record: 32 of them, until they have reached the most.
  */
-#define EXTENT_BYTES ((size_t)128 << 10)
+#define EXTENT_LEAST ((size_t)128 << 10)
+#define EXTENT_MOST ((size_t)4 << 20)
+#define EXTENTS_WANTED 32
 
-/* Payload to write in one transaction: its pages are in memory until the commit. */
-#define CONTENT_STEP (WRITER_BYTES_MAX - EXTENT_BYTES)
+/*
+ * Payload to write in one transaction: its pages are in memory until the commit. A power of two, as
+ * the extents' size, and not less. CONTENT_STEP is the usual.
+ */
+size_t content_step(const struct store *store);
+#define CONTENT_STEP WRITER_BYTES_MAX
+
+/* What the extents of a content of `size` bytes have, all but the last. A power of two. */
+size_t extent_bytes(const struct store *store, uint64_t size);
 
 /* Where the bytes come from: exactly `size` bytes of a host file, or of memory. */
 struct payload {
@@ -33,8 +44,9 @@ struct payload {
 int payload_read(const struct payload *payload, off_t offset, void *buffer, size_t size);
 
 /*
- * Write the extents of `content` from `offset` (a multiple of EXTENT_BYTES) on, up to CONTENT_STEP
- * bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the end.
+ * Write the extents of `content` from `offset` (a multiple of content_step()) on, up to
+ * content_step() bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the
+ * end.
  */
 int content_write(struct store *store, MDB_txn *txn, uint64_t content,
                   const struct payload *payload, uint64_t offset, XXH3_state_t *hash,
@@ -71,9 +83,25 @@ struct span {
 int content_locate(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
                    uint64_t offset, size_t length, struct span *spans, int max);
 
+/* Bytes that lie in several places. */
+struct piece_part {
+    const void *bytes;
+    size_t size;
+};
+/* The XXH3-64 of them, canonical. `state` is for its use; NULL will do for one part. */
+void hash_piece(XXH3_state_t *state, const struct piece_part *parts, int count, uint8_t digest[8]);
+/* The XXH3-128 of them, canonical; needs `state`. */
+void hash_parts(XXH3_state_t *state, const struct piece_part *parts, int count, uint8_t digest[16]);
+
 /* The XXH3-128 of some bytes, canonical. */
 void hash_bytes(const void *bytes, size_t size, uint8_t digest[16]);
 /* The XXH3-128 of what went into `hash`, canonical. */
 void hash_finish(const XXH3_state_t *hash, uint8_t digest[16]);
+
+/* XXH3_freeState() as a cleanup: cleanup(cleanup_hash_p) XXH3_state_t *hash = ... */
+static inline void cleanup_hash_p(XXH3_state_t **hash)
+{
+    XXH3_freeState(*hash);
+}
 
 #endif

@@ -3,10 +3,10 @@
  * guard.h: looking things up in a tree that may be damaged, or on a disk that fails.
  *
  * LMDB believes its pages. A damaged one makes it stop the process by an assertion or run into
- * memory that isn't there (SIGSEGV); a page of the map that the disk can't read is SIGBUS. While one
- * of these calls runs, all that ends the call instead, with MDB_CORRUPTED: nothing is lost, because
- * looking up holds no lock and owns nothing. Outside of them such a signal ends the process, as
- * ever; and what LMDB does when it writes isn't covered.
+ * memory that isn't there (SIGSEGV); a page of the map that the disk can't read is SIGBUS. While
+ * one of these calls runs, all that ends the call instead, with MDB_CORRUPTED: nothing is lost,
+ * because looking up holds no lock and owns nothing. Outside of them such a signal ends the
+ * process, as ever; and what LMDB does when it writes isn't covered.
  */
 #ifndef STORE_GUARD_H
 #define STORE_GUARD_H

@@ -46,7 +46,7 @@ static int write_step(MDB_txn *txn, void *arg)
 
 int ingest_room(struct store *store, uint64_t bytes)
 {
-    return store_room(store, bytes < CONTENT_STEP ? bytes : CONTENT_STEP);
+    return store_room(store, bytes < content_step(store) ? bytes : content_step(store));
 }
 
 static int write_steps(struct step *step)
@@ -55,7 +55,7 @@ static int write_steps(struct step *step)
     while (r == 0 && step->before.offset < step->payload->size) {
         r = ingest_room(step->store, step->payload->size - step->before.offset);
         if (r == 0)
-            r = store_change(step->store, write_step, step, CONTENT_STEP);
+            r = store_change(step->store, write_step, step, content_step(step->store));
         if (r == 0) {
             struct progress done = step->after;
             step->after = step->before;

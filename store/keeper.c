@@ -4,6 +4,9 @@
 #include "reap.h"
 #include "seal.h"
 
+/* Ids that wait, at most: a storm of removals must not fill the memory. */
+#define QUEUE_MOST ((size_t)1 << 14)
+
 struct ids {
     uint64_t *list;
     size_t count, room;
@@ -16,12 +19,21 @@ struct keeper {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t queued;
     struct ids seals, reaps;
+    bool missed; /* more orphans than the queue has room for */
     bool stop;
+};
+
+/* What is done in one go. */
+struct work {
+    struct ids seals, reaps;
+    bool missed;
 };
 
 static int append(struct ids *ids, uint64_t id)
 {
     if (ids->count == ids->room) {
+        if (ids->count == QUEUE_MOST)
+            return -ENOMEM;
         size_t room = ids->room == 0 ? 64 : ids->room * 2;
         uint64_t *larger = reallocarray(ids->list, room, sizeof(*larger));
         if (larger == NULL)
@@ -34,33 +46,39 @@ static int append(struct ids *ids, uint64_t id)
 }
 
 /* Take both queues; false when there is nothing left to do and it is time to stop. */
-static bool take(struct keeper *keeper, struct ids *seals, struct ids *reaps)
+static bool take(struct keeper *keeper, struct work *work)
 {
     with_mutex(&keeper->lock);
-    while (keeper->seals.count == 0 && keeper->reaps.count == 0) {
+    while (keeper->seals.count == 0 && keeper->reaps.count == 0 && !keeper->missed) {
         if (keeper->stop)
             return false;
         pthread_cond_wait(&keeper->queued, &keeper->lock);
     }
-    *seals = keeper->seals;
-    *reaps = keeper->reaps;
+    *work = (struct work){keeper->seals, keeper->reaps, keeper->missed};
     keeper->seals = keeper->reaps = (struct ids){0};
+    keeper->missed = false;
     return true;
+}
+
+static int reap_work(struct keeper *keeper, const struct work *work)
+{
+    int r = reap(keeper->store, work->reaps.list, work->reaps.count);
+    return r == 0 && work->missed ? reap_sealed(keeper->store) : r;
 }
 
 static void *keep(void *arg)
 {
     struct keeper *keeper = arg;
-    struct ids seals, reaps;
-    while (take(keeper, &seals, &reaps)) {
-        for (size_t i = 0; i < seals.count; i++)
-            seal_finish(keeper->store, seals.list[i]);
-        int r = reap(keeper->store, reaps.list, reaps.count);
+    struct work work;
+    while (take(keeper, &work)) {
+        for (size_t i = 0; i < work.seals.count; i++)
+            seal_finish(keeper->store, work.seals.list[i]);
+        int r = reap_work(keeper, &work);
         if (r < 0)
             store_warn(keeper->store, "cannot remove unused records now, a later start will: %s",
                        strerror(-r));
-        free(seals.list);
-        free(reaps.list);
+        free(work.seals.list);
+        free(work.reaps.list);
     }
     return NULL;
 }
@@ -107,11 +125,14 @@ static int enqueue(struct keeper *keeper, struct ids *ids, uint64_t id)
 void keeper_seal(struct keeper *keeper, uint64_t id)
 {
     if (enqueue(keeper, &keeper->seals, id) < 0)
-        seal_finish(keeper->store, id); /* no memory to put it off */
+        seal_finish(keeper->store, id); /* no room to put it off */
 }
 
 void keeper_reap(struct keeper *keeper, uint64_t id)
 {
-    /* Without memory it stays an orphan, and store_recover() finds it. */
-    (void)enqueue(keeper, &keeper->reaps, id);
+    if (enqueue(keeper, &keeper->reaps, id) == 0)
+        return;
+    with_mutex(&keeper->lock);
+    keeper->missed = true; /* it is in the table of orphans */
+    pthread_cond_signal(&keeper->queued);
 }

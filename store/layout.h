@@ -94,7 +94,8 @@ static_assert(sizeof(struct layout_record) == 96, "format 1");
  * A payload of up to page_size - 16 bytes is one value at offset 0, as it is, but zero padded
  * to a length that LMDB puts on a page of its own (layout_own_page()). A larger one is cut
  * into extents of
- *     page_size - 16 bytes that begin with struct layout_extent, zero padded
+ *     page_size - 16 bytes that begin with struct layout_extent and the hashes of
+ *         `pieces` pieces, XXH3-64, canonical; zero padded
  *     payload, zero padded to whole pages
  * LMDB puts 16 bytes of its own in front, so the payload begins on a page boundary of data.mdb. All
  * extents of a content but the last are full; their size is the writer's choice, a
@@ -102,12 +103,33 @@ static_assert(sizeof(struct layout_record) == 96, "format 1");
  */
 struct layout_extent {
     uint64_t content;
-    uint64_t offset; /* in the content's payload */
-    uint32_t length; /* bytes of payload, without the padding */
-    uint32_t reserved;
+    uint64_t offset;  /* in the content's payload */
+    uint32_t length;  /* bytes of payload, without the padding */
+    uint32_t pieces;  /* hashes that follow; 0: the extent is one piece */
     uint8_t hash[16]; /* XXH3-128 of these bytes, canonical */
 };
 static_assert(sizeof(struct layout_extent) == 40, "format 1");
+
+/*
+ * So that a part of a large extent can be verified without the rest, it is hashed in pieces as
+ * well: of 32 KiB, or of the smallest power of two that makes them at most 64.
+ */
+#define LAYOUT_PIECE_LEAST ((size_t)32 << 10)
+#define LAYOUT_PIECES_MOST 64
+
+static inline size_t layout_piece(size_t length)
+{
+    size_t piece = LAYOUT_PIECE_LEAST;
+    while (length > piece * LAYOUT_PIECES_MOST)
+        piece *= 2;
+    return piece;
+}
+
+struct layout_extent_front {
+    struct layout_extent extent;
+    uint8_t pieces[LAYOUT_PIECES_MOST][8];
+};
+static_assert(sizeof(struct layout_extent_front) == 552, "format 1");
 
 struct layout_extent_key {
     uint64_t content; /* big-endian */

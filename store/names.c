@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* names.c: the calls of store.h that make, move and remove names, one transaction each. */
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "extent.h"
@@ -221,7 +222,25 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
 
 int store_lease(struct store *store, uint64_t id)
 {
-    return store->read_only ? 0 : leases_add(store->leases, id, 1);
+    int r = store->read_only ? 0 : leases_add(store->leases, id, 1);
+    if (r == -ENOMEM && !atomic_exchange(&store->lease_refused, true))
+        store_warn(store,
+                   "no memory to remember more than %zu files that are held: others are refused "
+                   "until some are let go",
+                   leases_count(store->leases));
+    if (!store->read_only && store->crowded != NULL && leases_crowded(store->leases))
+        store->crowded(store->arg);
+    return r;
+}
+
+size_t store_lease_count(struct store *store)
+{
+    return store->read_only ? 0 : leases_count(store->leases);
+}
+
+size_t store_lease_list(struct store *store, uint64_t *position, uint64_t *ids, size_t most)
+{
+    return store->read_only ? 0 : leases_list(store->leases, position, ids, most);
 }
 
 bool store_leased(struct store *store, uint64_t id)

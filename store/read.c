@@ -154,7 +154,7 @@ static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffe
     uint64_t left = offset < record->size ? record->size - offset : 0;
     plan->size = left < size ? left : size;
     if (record->place == LAYOUT_INLINE) {
-        plan->damaged = !verify_inline(record, &payload);
+        plan->damaged = !verify_inline(store, record, &payload);
         if (plan->size > 0)
             memcpy(buffer, (char *)payload.mv_data + offset, plan->size);
         return 0;
@@ -167,12 +167,13 @@ static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffe
 /* The places outlive the transaction, because the record is under a lease or has a name that
  * the caller keeps; so the disk is not waited for inside it. No lease reaches a writer in another
  * process: beside one, what was read counts only if the record is still there afterwards. */
-static ssize_t read_spans(struct store *store, uint64_t id, const struct plan *plan, char *buffer)
+static ssize_t read_spans(struct store *store, uint64_t id, const struct plan *plan, char *buffer,
+                          size_t room)
 {
     size_t done = 0;
     for (int i = 0; i < plan->count; i++) {
         const struct span *span = &plan->spans[i];
-        int r = verify_read(store, id, &plan->record, span, buffer + done);
+        int r = verify_read(store, id, &plan->record, span, buffer + done, room - done);
         if (r < 0)
             return r;
         done += span->length;
@@ -207,7 +208,7 @@ static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t 
         if (plan.place == LAYOUT_INLINE)
             return (ssize_t)plan.size;
         if (plan.place == LAYOUT_EXTENTS) {
-            ssize_t n = read_spans(store, id, &plan, buffer);
+            ssize_t n = read_spans(store, id, &plan, buffer, size);
             if (store->read_only && verify_is_gone(store, id))
                 return -ENOENT;
             *more = n > 0 && (size_t)n < plan.size;

@@ -11,6 +11,9 @@
 /* Orphans to remove in one transaction, if they are small. */
 #define REAP_BATCH 64
 
+/* Orphans to look at in one transaction. */
+#define SWEEP_STEPS 1024
+
 struct batch {
     struct store *store;
     const uint64_t *ids;
@@ -97,27 +100,61 @@ void reap_unless_held(struct store *store, uint64_t id)
         keeper_reap(store->keeper, id);
 }
 
-int reap_all(struct store *store)
+/* Whether an orphan may be removed while others are being made. */
+static bool is_settled(struct store *store, MDB_txn *txn, uint64_t id, enum layout_orphan why)
 {
-    for (uint64_t from = 0;;) {
-        uint64_t ids[REAP_BATCH];
+    struct layout_record record;
+    return why == LAYOUT_ORPHAN_RECORD && !leases_held(store->leases, id) &&
+           record_get(store, txn, id, &record, NULL) == 0 && record.place != LAYOUT_STAGED;
+}
+
+struct sweep {
+    struct store *store;
+    bool settled; /* only such */
+    uint64_t from;
+    uint64_t ids[REAP_BATCH];
+    size_t count;
+};
+
+/* Fill sweep->ids from sweep->from on, in one transaction that is short. 1 at the end of the table.
+ */
+static int collect(struct sweep *sweep)
+{
+    cleanup_read struct env_read read = {0};
+    int r = env_read(sweep->store->env, &read);
+    sweep->count = 0;
+    for (unsigned n = 0; r == 0 && n < SWEEP_STEPS && sweep->count < REAP_BATCH; n++) {
+        uint64_t id;
         enum layout_orphan why;
-        size_t count = 0;
-        {
-            cleanup_read struct env_read read = {0};
-            int r = env_read(store->env, &read);
-            while (r == 0 && count < REAP_BATCH) {
-                r = orphan_next(store, read.txn, from, &ids[count], &why);
-                if (r == 0)
-                    from = ids[count++] + 1;
-            }
-            if (r < 0 && r != -ENOENT)
-                return r;
-        }
-        if (count == 0)
-            return 0;
-        int r = reap(store, ids, count);
+        r = orphan_next(sweep->store, read.txn, sweep->from, &id, &why);
+        if (r < 0)
+            return r == -ENOENT ? 1 : r;
+        sweep->from = id + 1;
+        if (!sweep->settled || is_settled(sweep->store, read.txn, id, why))
+            sweep->ids[sweep->count++] = id;
+    }
+    return r;
+}
+
+static int reap_table(struct store *store, bool settled)
+{
+    struct sweep sweep = {.store = store, .settled = settled};
+    int end = 0;
+    while (end == 0) {
+        end = collect(&sweep);
+        int r = end < 0 ? end : reap(store, sweep.ids, sweep.count);
         if (r < 0)
             return r;
     }
+    return 0;
+}
+
+int reap_all(struct store *store)
+{
+    return reap_table(store, false);
+}
+
+int reap_sealed(struct store *store)
+{
+    return reap_table(store, true);
 }

@@ -17,7 +17,11 @@ void reap_unless_held(struct store *store, uint64_t id);
  */
 int reap_at_once(struct store *store, MDB_txn *txn, uint64_t id);
 
-/* Remove all orphans that are under no lease. */
+/* Remove all orphans that are under no lease. Nobody may be making new ones. */
 int reap_all(struct store *store);
+
+/* The same beside all other work: not what may just be on its way in, which are contents without
+ * a record and files that are not sealed. */
+int reap_sealed(struct store *store);
 
 #endif

@@ -200,51 +200,73 @@ int store_seal(struct store *store, uint64_t id)
 
 /* --------------------------------------------------------- a tree of files -- */
 
+/* Names of a directory that are listed at a time: their number must not decide what it takes. */
+#define PUBLISH_NAMES 256
+
+/* Where the listing of a directory goes on. */
+struct place {
+    uint64_t directory;
+    off_t cursor;
+};
+
 struct publish {
     struct store *store;
-    uint64_t *ids; /* of the directories still to do, and the files of the present one */
-    mode_t *types;
-    size_t count, room;
+    struct place *places; /* directories that are not done, the innermost last */
+    size_t depth, room;
+    uint64_t files[PUBLISH_NAMES];
+    size_t file_count, names;
+    uint64_t file; /* for release_held() */
     bool no_memory;
     store_seal_fn *seal; /* may be NULL */
     void *arg;
 };
 
+static bool push(struct publish *publish, uint64_t directory)
+{
+    if (publish->depth == publish->room) {
+        size_t room = publish->room == 0 ? 64 : publish->room * 2;
+        struct place *places = reallocarray(publish->places, room, sizeof(*places));
+        if (places == NULL)
+            return false;
+        publish->places = places;
+        publish->room = room;
+    }
+    publish->places[publish->depth++] = (struct place){directory, 0};
+    return true;
+}
+
+/* What a listing stops at is listed again. */
+struct listing {
+    struct publish *publish;
+    size_t here; /* in publish->places */
+};
+
 static bool note(void *arg, const char *name, uint64_t id, mode_t type, off_t next,
                  const struct store_attr *attr)
 {
-    (void)name, (void)next, (void)attr;
-    struct publish *publish = arg;
-    if (S_ISLNK(type))
-        return true;
-    if (publish->count == publish->room) {
-        size_t room = publish->room == 0 ? 256 : publish->room * 2;
-        uint64_t *ids = reallocarray(publish->ids, room, sizeof(*ids));
-        mode_t *types = ids == NULL ? NULL : reallocarray(publish->types, room, sizeof(*types));
-        if (ids != NULL)
-            publish->ids = ids;
-        if (types == NULL) {
-            publish->no_memory = true;
-            return false;
-        }
-        publish->types = types;
-        publish->room = room;
-    }
-    publish->ids[publish->count] = id;
-    publish->types[publish->count++] = type;
-    return true;
+    (void)name, (void)attr;
+    struct listing *listing = arg;
+    struct publish *publish = listing->publish;
+    if (publish->names == PUBLISH_NAMES)
+        return false;
+    if (S_ISREG(type))
+        publish->files[publish->file_count++] = id;
+    else if (S_ISDIR(type))
+        publish->no_memory |= !push(publish, id);
+    publish->names++;
+    publish->places[listing->here].cursor = next;
+    return !publish->no_memory;
 }
 
 static int release_held(MDB_txn *txn, void *arg)
 {
     struct publish *publish = arg;
     struct layout_record record;
-    uint64_t id = publish->ids[publish->count];
-    int r = record_get(publish->store, txn, id, &record, NULL);
+    int r = record_get(publish->store, txn, publish->file, &record, NULL);
     if (r < 0 || record.place != LAYOUT_STAGED)
         return r;
     record.flags &= (uint8_t)~LAYOUT_HELD;
-    return record_update(publish->store, txn, id, &record);
+    return record_update(publish->store, txn, publish->file, &record);
 }
 
 static int seal_one(struct publish *publish, uint64_t id)
@@ -257,13 +279,13 @@ static int seal_one(struct publish *publish, uint64_t id)
     return r;
 }
 
-static int publish_file(struct publish *publish)
+static int publish_file(struct publish *publish, uint64_t id)
 {
     struct store *store = publish->store;
-    uint64_t id = publish->ids[publish->count];
     int r = seal_one(publish, id);
     if (r != -EBUSY)
         return r;
+    publish->file = id;
     r = staging_sync(store, id, true);
     if (r == 0)
         r = store_change(store, release_held, publish, store->page_size);
@@ -274,20 +296,36 @@ static int publish_file(struct publish *publish)
     return r == -EBUSY ? 0 : r;
 }
 
-static int publish_all(struct publish *publish)
+static int publish_files(struct publish *publish)
 {
-    while (publish->count > 0) {
-        publish->count--;
-        int r = S_ISDIR(publish->types[publish->count])
-                    ? store_readdir(publish->store, publish->ids[publish->count], 0, false, note,
-                                    publish)
-                    : publish_file(publish);
-        if (publish->no_memory)
-            return -ENOMEM;
-        if (r < 0 && r != -ENOENT)
-            return r;
-    }
-    return 0;
+    int r = 0;
+    for (size_t i = 0; i < publish->file_count && (r == 0 || r == -ENOENT); i++)
+        r = publish_file(publish, publish->files[i]);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* The next names of the innermost directory; at its end it is done. */
+static int publish_some(struct publish *publish)
+{
+    struct listing listing = {publish, publish->depth - 1};
+    struct place place = publish->places[listing.here];
+    publish->file_count = publish->names = 0;
+    int r = store_readdir(publish->store, place.directory, place.cursor, false, note, &listing);
+    if (publish->no_memory)
+        return -ENOMEM;
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (publish->names == 0)
+        publish->depth--;
+    return publish_files(publish);
+}
+
+static int publish_all(struct publish *publish, uint64_t id)
+{
+    int r = push(publish, id) ? 0 : -ENOMEM;
+    while (r == 0 && publish->depth > 0)
+        r = publish_some(publish);
+    return r;
 }
 
 int store_publish_tree(struct store *store, uint64_t id, store_seal_fn *seal, void *arg)
@@ -297,11 +335,10 @@ int store_publish_tree(struct store *store, uint64_t id, store_seal_fn *seal, vo
     if (r < 0)
         return r;
     struct publish publish = {.store = store, .seal = seal, .arg = arg};
-    if (!note(&publish, "", id, record.mode, 0, NULL))
-        r = -ENOMEM;
-    else
-        r = publish_all(&publish);
-    free(publish.ids);
-    free(publish.types);
-    return r;
+    if (S_ISDIR(record.mode))
+        r = publish_all(&publish, id);
+    else if (S_ISREG(record.mode))
+        r = publish_file(&publish, id);
+    free(publish.places);
+    return r == -ENOENT ? 0 : r;
 }

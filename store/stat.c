@@ -51,6 +51,7 @@ static int count_tables(struct store *store, struct store_stat *stat)
     stat->features[2] = format.incompatible;
     stat->records = table_entries(read.txn, store->tables.records);
     stat->extents = table_entries(read.txn, store->tables.extents);
+    stat->contents = table_entries(read.txn, store->tables.contents);
     stat->orphans = table_entries(read.txn, store->tables.orphans);
     return 0;
 }
@@ -105,9 +106,10 @@ int store_stat(struct store *store, bool deep, struct store_stat *stat)
     stat->file_bytes = (uint64_t)file.st_size;
     stat->total_pages = stat->file_bytes / store->page_size;
     stat->map_bytes = env_map_size(store->env);
-    stat->damages = verify_damages(store);
+    verify_stat(store, stat);
     if (!store->read_only) {
         stat->leases = leases_count(store->leases);
+        stat->lease_bytes = leases_bytes(store->leases);
         stat->commits = writer_commits(store->writer);
     }
     int r = count_tables(store, stat);

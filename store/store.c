@@ -43,11 +43,11 @@ static int open_staging(const struct opening *opening, struct store *store)
 
 static int start_threads(const struct opening *opening, struct store *store)
 {
-    store->leases = leases_new();
+    store->leases = leases_new(opening->options->leases_max);
     store->writers = writers_new();
     int r = store->leases == NULL || store->writers == NULL ? -ENOMEM : 0;
     if (r == 0)
-        r = writer_start(store->env, &store->writer);
+        r = writer_start(store->env, store->transaction_max, &store->writer);
     if (r == 0)
         r = keeper_start(store, &store->keeper);
     return r < 0 ? refuse(opening, r, "cannot start: %s", strerror(-r)) : 0;
@@ -76,9 +76,14 @@ int store_open(const char *path, const struct store_options *options, struct sto
     struct store *store = calloc(1, sizeof(*store));
     if (store == NULL)
         return refuse(&opening, -ENOMEM, "out of memory");
-    store->dir_fd = store->staging_fd = store->owner_fd = -1;
+    store->dir_fd = store->staging_fd = store->owner_fd = store->direct_fd = -1;
     store->read_only = options->read_only;
+    store->verify = options->verify;
+    store->transaction_max = WRITER_BYTES_MAX;
+    if (options->transaction_max != 0 && options->transaction_max < WRITER_BYTES_MAX)
+        store->transaction_max = options->transaction_max;
     store->sealed = options->sealed;
+    store->crowded = options->crowded;
     store->warn = options->warn;
     store->arg = options->arg;
     store->verified = verified_new();
@@ -101,7 +106,7 @@ void store_close(struct store *store)
     if (store->writer != NULL) {
         /* Nobody holds a lease on a closed store. Failing, the next start does it. */
         leases_free(store->leases);
-        store->leases = leases_new();
+        store->leases = leases_new(0);
         if (store->leases != NULL)
             (void)reap_all(store);
     }
@@ -110,6 +115,7 @@ void store_close(struct store *store)
     leases_free(store->leases);
     verified_free(store->verified);
     env_close(store->env);
+    cleanup_fd_p(&store->direct_fd);
     cleanup_fd_p(&store->owner_fd);
     cleanup_fd_p(&store->staging_fd);
     cleanup_fd_p(&store->dir_fd);

@@ -58,24 +58,42 @@
 #define STORE_NAME_MAX 255                /* bytes in one component of a path, as on ext4 */
 #define STORE_SYMLINK_MAX 4095            /* bytes in a symbolic link's target (PATH_MAX - 1) */
 #define STORE_FILE_MAX ((int64_t)1 << 43) /* bytes in a file: 8 TiB */
-#define STORE_WHY_MAX 512                 /* bytes of a message for a person, with its NUL */
+#define STORE_TRANSACTION_LEAST ((size_t)1 << 20)
+#define STORE_WHY_MAX 512 /* bytes of a message for a person, with its NUL */
 
 struct store;
 
 /* ------------------------------------------------------------------ open -- */
 
+/* When content that is read is compared with its hash. */
+enum store_verify {
+    STORE_VERIFY_FIRST,  /* a piece of an extent the first time, a small payload each time: it
+                          * costs 0.1 us */
+    STORE_VERIFY_ALWAYS, /* each time; a byte costs as much as the piece that it is in */
+    STORE_VERIFY_NEVER,  /* damage is handed out */
+};
+
 struct store_options {
-    bool create;         /* make the store (and its directory) if there is none */
-    bool read_only;      /* beside a writer, or on a read-only disk; takes no ownership */
-    const char *purpose; /* what the owner does with it ("mount on /var/cache/x"), shown to
-                          * whoever comes second; not kept */
-    size_t map_size;     /* address space for the tree in bytes; 0 = as much as is sensible.
-                          * Grows by itself: only tests need to set it */
+    bool create;              /* make the store (and its directory) if there is none */
+    bool read_only;           /* beside a writer, or on a read-only disk; takes no ownership */
+    const char *purpose;      /* what the owner does with it ("mount on /var/cache/x"), shown to
+                               * whoever comes second; not kept */
+    size_t map_size;          /* address space for the tree in bytes; 0 = as much as is sensible.
+                               * Grows by itself: only tests need to set it */
+    enum store_verify verify; /* when content is compared with its hash */
+
+    /* Bounds of what is kept in memory, in bytes; 0 = as much as is sensible. A lease beyond the
+     * first one's is refused with -ENOMEM; of the second at least STORE_TRANSACTION_LEAST. */
+    size_t leases_max;      /* who holds which record: less than 16 bytes for each that is held */
+    size_t transaction_max; /* what one transaction writes */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close() or
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
      * thread of the store's or the caller's. */
     void (*sealed)(void *arg, uint64_t id);
+    /* Called with each lease as long as nearly as many are held as leases_max has room for: those
+     * who hold them shall let some go. From any thread. NULL = not told. */
+    void (*crowded)(void *arg);
     /* Called with one line of text for the log: things that nobody waits for went wrong.
      * From any thread. NULL = stderr. */
     void (*warn)(void *arg, const char *line);
@@ -224,6 +242,46 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
 ssize_t store_read(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset);
 
 /*
+ * A clone: the content of a sealed file as a host file without a name, that shares its disk blocks
+ * with the store. It has pages of its own in the kernel's cache, and keeps its content whatever
+ * becomes of the record and the store; it is gone with its last descriptor.
+ */
+struct store_clone {
+    int fd;        /* the caller's to close */
+    uint64_t size; /* bytes */
+    bool verified; /* the content was compared with its hash since the store was opened, or
+                    * needn't be */
+};
+
+/* Whether the store lies where it can be done: 0, or an error (mostly -EOPNOTSUPP), and `why` says
+ * in half a sentence what is missing. */
+int store_can_clone(struct store *store, char why[STORE_WHY_MAX]);
+
+/* Clone record `id`, that the caller has a lease for. -EINVAL: not a sealed file of more than a
+ * page. -EIO: known to be damaged. The time depends on the number of extents, not on bytes. */
+int store_clone(struct store *store, uint64_t id, struct store_clone *clone);
+
+/* True: stop what you are doing. */
+typedef bool store_stop_fn(void *arg);
+
+/*
+ * Compare a clone of `id` with the record's hash, in the calling thread. This reads it whole,
+ * through its own pages in the cache: who reads it next finds them there (unless it is larger than
+ * a quarter of the memory). -EIO: it is damaged; a line in the log says where, and from now on the
+ * record can't be cloned. -EINTR: `stop` (may be NULL) said so.
+ */
+int store_clone_verify(struct store *store, uint64_t id, const struct store_clone *clone,
+                       store_stop_fn *stop, void *arg);
+
+/*
+ * From now on read large content past the page cache: for a caller whose readers cache it
+ * themselves, and who asks for whole pages at page-aligned places, with a page-aligned buffer (else
+ * the cache is used nevertheless). To be called once, before the first read. On failure `why` says
+ * in half a sentence why not.
+ */
+int store_read_direct(struct store *store, char why[STORE_WHY_MAX]);
+
+/*
  * The whole content of each of these records that is a sealed, not empty file of up to `most`
  * bytes; at most 128 KiB, and what is in one extent. In the order of `ids`, the others are left
  * out. They must have a name or a lease. The callback holds up nobody; false: stop.
@@ -280,6 +338,12 @@ void store_lease_drop(struct store *store, uint64_t id, uint64_t count);
 /* True also if the store is read-only: nobody counts there. */
 bool store_leased(struct store *store, uint64_t id);
 
+/* Records under a lease. */
+size_t store_lease_count(struct store *store);
+/* Up to `most` of their ids; *position is 0 at first and says where the next call goes on, round
+ * and round. 0: there are none. */
+size_t store_lease_list(struct store *store, uint64_t *position, uint64_t *ids, size_t most);
+
 /* ------------------------------------------------------------------ state -- */
 
 struct store_stat {
@@ -292,6 +356,7 @@ struct store_stat {
     uint64_t inline_files; /* regular files whose content lies in their record */
     uint64_t extent_files; /* regular files whose content lies in extents */
     uint64_t extents;
+    uint64_t contents; /* what lies in extents, each file once; also without `deep` */
     uint64_t unsealed_files;
     uint64_t orphans;
     uint64_t file_bytes;              /* size of data.mdb */
@@ -300,8 +365,10 @@ struct store_stat {
     uint64_t disk_total, disk_free, disk_available; /* bytes of the filesystem it lies on */
     uint64_t map_bytes;                             /* address space reserved for the tree */
     uint64_t leases;                                /* records under a lease now */
-    uint64_t damages; /* reads of damaged content since the store was opened */
-    uint64_t commits; /* transactions since the store was opened */
+    uint64_t lease_bytes;                           /* memory for them */
+    uint64_t damages;                  /* reads of damaged content since the store was opened */
+    uint64_t verified, verified_bytes; /* pieces of content compared with their hash since then */
+    uint64_t commits;                  /* transactions since the store was opened */
 };
 
 /* Have data.mdb read into the kernel's cache, in the background and in order, which is a lot faster

@@ -21,6 +21,7 @@ struct job {
 
 struct writer {
     struct env *env;
+    size_t most; /* bytes in one transaction */
     pthread_t thread;
     atomic_uint_fast64_t commits;
 
@@ -44,7 +45,7 @@ static struct job *next_batch(struct writer *writer)
     struct job *end = batch;
     for (unsigned n = 1; n < BATCH_MAX && end->next != NULL; n++) {
         bytes += end->next->bytes;
-        if (bytes > WRITER_BYTES_MAX)
+        if (bytes > writer->most)
             break;
         end = end->next;
     }
@@ -116,12 +117,13 @@ static void *work(void *arg)
     return NULL;
 }
 
-int writer_start(struct env *env, struct writer **out)
+int writer_start(struct env *env, size_t most, struct writer **out)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     if (writer == NULL)
         return -ENOMEM;
     writer->env = env;
+    writer->most = most;
     writer->last = &writer->first;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->queued, NULL);

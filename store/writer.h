@@ -25,7 +25,8 @@ struct writer;
  */
 typedef int writer_fn(MDB_txn *txn, void *arg);
 
-int writer_start(struct env *env, struct writer **out);
+/* `most`: bytes that changes of one transaction may write together, up to WRITER_BYTES_MAX. */
+int writer_start(struct env *env, size_t most, struct writer **out);
 /* Waits for what is queued. NULL is allowed. */
 void writer_stop(struct writer *writer);
 
@@ -38,7 +39,8 @@ int writer_run(struct writer *writer, writer_fn *change, void *arg, size_t bytes
 /* Transactions committed since writer_start(). */
 uint64_t writer_commits(const struct writer *writer);
 
-/* The most that one change may write, bytes. Larger work is cut into several. */
+/* The most that one change may write, bytes, unless less was asked for. Larger work is cut into
+ * several. */
 #define WRITER_BYTES_MAX ((size_t)8 << 20)
 
 #endif

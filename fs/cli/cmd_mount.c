@@ -8,8 +8,11 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
+#include "fs/backing.h"
+#include "fs/buffer.h"
 #include "fs/daemon.h"
 #include "fs/log.h"
+#include "fs/memory.h"
 #include "fs/mount.h"
 #include "fs/mountpoint.h"
 #include "store/util.h"
@@ -42,6 +45,12 @@ static void on_sealed(void *arg, uint64_t id)
     mount_attr_changed(arg, id);
 }
 
+static void on_crowded(void *arg)
+{
+    struct mount *mount = arg;
+    prune_want(&mount->prune);
+}
+
 static void on_warning(void *arg, const char *line)
 {
     (void)arg;
@@ -61,10 +70,16 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         snprintf(why, STORE_WHY_MAX, "out of memory");
         return -ENOMEM;
     }
+    struct memory_share share = memory_divide(options->memory);
+    buffer_limit(share.answers);
     struct store_options how = {
         .create = !options->read_only,
         .purpose = purpose,
+        .verify = options->verify,
+        .leases_max = share.leases,
+        .transaction_max = share.transaction,
         .sealed = on_sealed,
+        .crowded = on_crowded,
         .warn = on_warning,
         .arg = mount,
     };
@@ -125,6 +140,7 @@ static int serve(void *arg, int ready_fd)
      * can't before the companion sees that we die, which is after the dump. */
     if (!arguments->options.debug)
         (void)prctl(PR_SET_DUMPABLE, 0);
+    memory_frugal();
     cleanup_fd int signals = catch_signals();
     struct mount *mount = mount_new(&arguments->options);
     if (signals < 0 || mount == NULL) {
@@ -225,7 +241,7 @@ static int run(struct arguments *arguments, int argc, char **argv)
 
 int cmd_mount(int argc, char **argv)
 {
-    struct arguments arguments = {0};
+    struct arguments arguments = {.options.clones = BACKING_KEPT_MOST};
     int code = run(&arguments, argc, argv);
     options_destroy(&arguments.options);
     return code;

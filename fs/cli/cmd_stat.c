@@ -7,7 +7,10 @@
 #include <string.h>
 
 #include "child.h"
+#include "fs/mountpoint.h"
+#include "stat_mount.h"
 #include "store/store.h"
+#include "store/util.h"
 #include "units.h"
 
 struct arguments {
@@ -17,39 +20,42 @@ struct arguments {
 
 static void print_help(void)
 {
-    printf("usage: lmdbfs stat [--json] STORE\n"
-           "\n"
-           "Tells what STORE holds and what it takes.\n"
-           "\n"
-           "  --json   one JSON object:\n"
-           "             format          format version\n"
-           "             features        three bit masks: compatible, read-only compatible,\n"
-           "                             incompatible\n"
-           "             in_use          true if somebody has it open for writing\n"
-           "             records         of every kind: files + directories + symlinks\n"
-           "             files           regular files = inline_files + extent_files +\n"
-           "                             unsealed_files\n"
-           "             directories     the root and the staging directory included\n"
-           "             symlinks\n"
-           "             bytes           content of the regular files\n"
-           "             inline_files    files whose content lies in their record\n"
-           "             extent_files    files whose content lies in extents\n"
-           "             unsealed_files  files that are still being written\n"
-           "             extents\n"
-           "             orphans         to be removed when nobody has them open any more\n"
-           "             page_size       bytes\n"
-           "             file_bytes      size of data.mdb\n"
-           "             total_pages     pages of data.mdb\n"
-           "             free_pages      those of them that will be used again\n"
-           "             disk_total      bytes of the filesystem that the store is on\n"
-           "             disk_free       free ones of them\n"
-           "             disk_available  free ones for users who are not root\n"
-           "\n"
-           "Works while the store is mounted.\n"
-           "\n"
-           "Exit status: 0 done, 1 failed, 2 wrong usage.\n"
-           "\n"
-           "Example: lmdbfs stat --json /var/lib/cache.lmdbfs | jq .bytes\n");
+    printf(
+        "usage: lmdbfs stat [--json] STORE\n"
+        "       lmdbfs stat MOUNTPOINT\n"
+        "\n"
+        "Tells what STORE holds and what it takes; or of a mount, which ways it goes and why not\n"
+        "others, what it was asked for, and the memory of its daemon.\n"
+        "\n"
+        "  --json   one JSON object:\n"
+        "             format          format version\n"
+        "             features        three bit masks: compatible, read-only compatible,\n"
+        "                             incompatible\n"
+        "             in_use          true if somebody has it open for writing\n"
+        "             records         of every kind: files + directories + symlinks\n"
+        "             files           regular files = inline_files + extent_files +\n"
+        "                             unsealed_files\n"
+        "             directories     the root and the staging directory included\n"
+        "             symlinks\n"
+        "             bytes           content of the regular files\n"
+        "             inline_files    files whose content lies in their record\n"
+        "             extent_files    files whose content lies in extents\n"
+        "             unsealed_files  files that are still being written\n"
+        "             extents\n"
+        "             orphans         to be removed when nobody has them open any more\n"
+        "             page_size       bytes\n"
+        "             file_bytes      size of data.mdb\n"
+        "             total_pages     pages of data.mdb\n"
+        "             free_pages      those of them that will be used again\n"
+        "             disk_total      bytes of the filesystem that the store is on\n"
+        "             disk_free       free ones of them\n"
+        "             disk_available  free ones for users who are not root\n"
+        "\n"
+        "Works while the store is mounted.\n"
+        "\n"
+        "Exit status: 0 done, 1 failed, 2 wrong usage.\n"
+        "\n"
+        "Example: lmdbfs stat --json /var/lib/cache.lmdbfs | jq .bytes\n");
 }
 
 static void print_json(const struct store_stat *stat, bool in_use)
@@ -138,6 +144,20 @@ static int show(void *arg)
     return CLI_OK;
 }
 
+/* The argument is a store, or something in a mount: whoever has a mount at hand wants to know how
+ * that one does. */
+static int show_what_it_is(struct arguments *arguments)
+{
+    cleanup_free char *path = mountpoint_resolve(arguments->store);
+    cleanup_free char *point = NULL, *source = NULL;
+    if (path == NULL || mountpoint_of(path, &point, &source) < 0)
+        return child_run("stat", arguments->store, show, arguments);
+    if (arguments->json)
+        return cli_failure("stat", "%s: for programs, the figures of a mount are in %s/%s/%s",
+                           arguments->store, point, STORE_CONTROL_NAME, STORE_STATS_NAME);
+    return stat_mount(point, source);
+}
+
 int cmd_stat(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -155,8 +175,8 @@ int cmd_stat(int argc, char **argv)
         arguments.json = true;
     }
     if (argc - optind != 1)
-        return cli_usage_error("stat", "a store is needed%s",
+        return cli_usage_error("stat", "a store or a mount point is needed%s",
                                argc - optind > 1 ? ", and nothing else" : "");
     arguments.store = argv[optind];
-    return child_run("stat", arguments.store, show, &arguments);
+    return show_what_it_is(&arguments);
 }

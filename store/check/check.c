@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "meta.h"
+#include "naming.h"
 #include "observe.h"
 
 /* After so many files whose names had to be searched for among all entries, problems name record
@@ -50,7 +51,7 @@ bool check_is_zero(const void *bytes, size_t size)
 
 void check_record_problem(struct check *check, uint64_t id, const char *format, ...)
 {
-    cleanup_free char *path = check_path(check, id);
+    cleanup_free char *path = naming_path(check->store, id, &check->names_left);
     va_list args;
     va_start(args, format);
     report(check, path, format, args);
@@ -118,12 +119,15 @@ int store_check(struct store *store, const struct store_observer *observer, stru
     check.buffer = malloc(CHECK_BUFFER);
     check.whole = XXH3_createState();
     check.extent = XXH3_createState();
-    bool memory = check.buffer != NULL && check.whole != NULL && check.extent != NULL;
+    check.piece = XXH3_createState();
+    bool memory =
+        check.buffer != NULL && check.whole != NULL && check.extent != NULL && check.piece != NULL;
     int r = memory ? check_all(&check) : -ENOMEM;
     if (r < 0 && r != -EINTR)
         observe_message(observer, "data.mdb", "cannot check it: %s", strerror(-r));
     XXH3_freeState(check.whole);
     XXH3_freeState(check.extent);
+    XXH3_freeState(check.piece);
     free(check.buffer);
     return r;
 }

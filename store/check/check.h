@@ -29,7 +29,7 @@ struct check {
     const struct store_observer *observer;
     struct store_work *work, all;
     char *buffer; /* CHECK_BUFFER bytes */
-    XXH3_state_t *whole, *extent;
+    XXH3_state_t *whole, *extent, *piece;
     bool cached_reads;   /* the kernel can't read without filling its cache */
     unsigned names_left; /* searches of all entries for a file's name */
 };
@@ -54,12 +54,6 @@ bool check_is_zero(const void *bytes, size_t size);
  */
 int check_next(struct check *check, struct scan *scan, const char *table, MDB_val *key,
                MDB_val *value);
-
-/* What `id` is called: a path, or "record N" if it has no name. NULL: no memory. Needs no open
- * transaction. */
-char *check_path(struct check *check, uint64_t id);
-/* The same for a name in a directory. */
-char *check_path_in(struct check *check, uint64_t directory, const char *name);
 
 /* Parts, in their order. 0, or a negative errno that ends the check. */
 int check_records(struct check *check);  /* records.c: one by one, with their content */

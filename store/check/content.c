@@ -29,12 +29,14 @@ struct reading {
     struct check *check;
     uint64_t id; /* of the record */
     const struct layout_record *record;
-    bool whole;                  /* it has to be complete */
-    uint64_t offset;             /* in the payload: all before was met */
-    uint64_t seek;               /* the next extent begins here or later */
-    bool hashed;                 /* all before went into check->whole */
-    bool lost;                   /* nothing sensible is to be expected from here on */
-    char problem[CHECK_PROBLEM]; /* with the extent at `at`; "" = none */
+    bool whole;                       /* it has to be complete */
+    uint64_t offset;                  /* in the payload: all before was met */
+    uint64_t seek;                    /* the next extent begins here or later */
+    bool hashed;                      /* all before went into check->whole */
+    bool lost;                        /* nothing sensible is to be expected from here on */
+    struct layout_extent_front front; /* of the extent being read */
+    bool bad_piece;                   /* one had another hash */
+    char problem[CHECK_PROBLEM];      /* with the extent at `at`; "" = none */
 };
 
 struct extent {
@@ -96,16 +98,41 @@ static bool check_shape(const struct reading *reading, struct extent *extent)
     return extent->length + page > extent->size - extent->front;
 }
 
-static bool check_header(struct reading *reading, const struct extent *extent,
-                         struct layout_extent *header)
+static bool check_header(struct reading *reading, const struct extent *extent)
 {
     const char *bytes = reading->check->buffer;
-    memcpy(header, bytes, sizeof(*header));
+    const struct layout_extent *header = &reading->front.extent;
+    memcpy(&reading->front, bytes, sizeof(reading->front));
     if (header->content != reading->record->link || header->offset != extent->offset ||
         header->length != extent->length)
         return check_bad(reading->problem, "has a header that does not belong to it");
-    return check_is_zero(bytes + sizeof(*header), extent->front - sizeof(*header)) ||
+    size_t piece = layout_piece(extent->length);
+    size_t pieces = (extent->length + piece - 1) / piece;
+    if (header->pieces != 0 && header->pieces != pieces)
+        return check_bad(reading->problem, "has a header with a wrong number of pieces");
+    size_t used = sizeof(*header) + header->pieces * sizeof(reading->front.pieces[0]);
+    return check_is_zero(bytes + used, extent->front - used) ||
            check_bad(reading->problem, "has something else than zeros behind its header");
+}
+
+/* More bytes of an extent's payload, from `at` on, into the hashes of its pieces. */
+static void check_pieces(struct reading *reading, const struct extent *extent, size_t at,
+                         const char *bytes, size_t length)
+{
+    size_t piece = layout_piece(extent->length);
+    for (size_t done = 0; done < length && reading->front.extent.pieces > 0;) {
+        size_t n = MIN(length - done, piece - at % piece);
+        if (at % piece == 0)
+            XXH3_64bits_reset(reading->check->piece);
+        XXH3_64bits_update(reading->check->piece, bytes + done, n);
+        done += n;
+        at += n;
+        if (at % piece != 0 && at != extent->length)
+            continue;
+        uint64_t hash = htobe64(XXH3_64bits_digest(reading->check->piece));
+        const uint8_t *expected = reading->front.pieces[(at - 1) / piece];
+        reading->bad_piece |= memcmp(&hash, expected, sizeof(hash)) != 0;
+    }
 }
 
 /* Bytes [start, start + size) of the value are in the buffer: the payload among them into the
@@ -119,6 +146,7 @@ static bool check_bytes(struct reading *reading, const struct extent *extent, si
     size_t length = from < extent->length ? MIN(size - skip, extent->length - from) : 0;
     XXH3_128bits_update(check->whole, check->buffer + skip, length);
     XXH3_128bits_update(check->extent, check->buffer + skip, length);
+    check_pieces(reading, extent, from, check->buffer + skip, length);
     check->work->bytes += length;
     return check_is_zero(check->buffer + skip + length, size - skip - length) ||
            check_bad(reading->problem, "has something else than zeros behind its end");
@@ -127,9 +155,10 @@ static bool check_bytes(struct reading *reading, const struct extent *extent, si
 static bool check_extent(struct reading *reading, struct extent *extent)
 {
     struct check *check = reading->check;
-    struct layout_extent header = {0};
-    uint8_t hash[sizeof(header.hash)];
+    uint8_t hash[sizeof(reading->front.extent.hash)];
     bool padded = true;
+    reading->front.extent.pieces = 0;
+    reading->bad_piece = false;
     reading->lost = extent->at < 0 || !check_shape(reading, extent);
     if (reading->lost)
         return check_bad(reading->problem, "has an impossible place or length (%zu bytes)",
@@ -139,13 +168,15 @@ static bool check_extent(struct reading *reading, struct extent *extent)
         size = MIN(CHECK_BUFFER, extent->size - start);
         if (!read_all(reading, check->buffer, size, extent->at + (off_t)start))
             return false;
-        if (start == 0 && extent->front > 0 && !check_header(reading, extent, &header))
+        if (start == 0 && extent->front > 0 && !check_header(reading, extent))
             return false;
         padded &= check_bytes(reading, extent, start, size);
     }
     hash_finish(check->extent, hash);
-    if (extent->front > 0 && memcmp(hash, header.hash, sizeof(hash)) != 0)
+    if (extent->front > 0 && memcmp(hash, reading->front.extent.hash, sizeof(hash)) != 0)
         return check_bad(reading->problem, "is damaged: the hash does not match");
+    if (reading->bad_piece)
+        return check_bad(reading->problem, "has a wrong hash of a piece in its header");
     return padded;
 }
 

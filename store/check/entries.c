@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "entry.h"
+#include "naming.h"
 #include "record.h"
 
 /* What is looked at, in the transaction that found it. */
@@ -91,7 +92,7 @@ static void tell(struct check *check, const struct subject *subject)
 {
     cleanup_free char *path = subject->length == 0
                                   ? strdup("data.mdb")
-                                  : check_path_in(check, subject->parent, subject->name);
+                                  : naming_path_in(check->store, subject->parent, subject->name);
     check_problem(check, path, "%s", subject->problem);
 }
 

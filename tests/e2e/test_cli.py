@@ -63,6 +63,17 @@ class Usage(harness.Case):
                 self.assert_refused("mount", "-o", options, self.store, self.path("mnt"), code=2, says=["frobnicate"])
         self.assertFalse(is_mounted(self.path("mnt")))
 
+    def test_values_of_options(self):
+        os.mkdir(self.path("mnt"))
+        for options in ("verify", "verify=", "verify=often", "memory", "memory=", "memory=lots", "memory=-1G", "memory=1",
+                        "memory=15M", "memory=16MB", "memory=64KM", "memory=99999999999G", "memory=0x40000000"):
+            with self.subTest(options):
+                self.assert_refused("mount", "-o", options, self.store, self.path("mnt"), code=2, says=[options])
+        self.assertFalse(os.path.exists(self.store))
+        for options in ("memory=16M", "memory=20000K", "memory=33554432", "memory=1G", "verify=first"):
+            with self.subTest(options), mounted(self.store, options):
+                pass
+
     def test_missing_argument_of_an_option(self):
         self.assert_refused("mount", self.store, self.directory, "-o", code=2)
 
@@ -521,6 +532,42 @@ class Figures(harness.Case):
         text = lmdbfs("stat", self.store).stdout
         for word in ("records", "extents", "free", "format"):
             self.assertIn(word, text.lower())
+
+    def test_stat_of_a_mount(self):
+        with mounted(self.store, "memory=64M") as mount:
+            harness.publish(mount / "file", b"x" * 10_000)
+            read_file(mount / "file")
+            os.mkdir(mount / "directory")
+            leases = int(mount.stats()["lmdbfs_leases"])
+            text = lmdbfs("stat", mount.path).stdout
+            self.assertTrue(text.startswith(f"{mount.path}: mount of {self.store}\n"), text)
+            self.assertRegex(text, r"(?m)^  when content is compared with its checksum: first \(.+\)$")
+            self.assertRegex(text, r"(?m)^  rename +1$")
+            self.assertRegex(text, r"(?m)^  in use .* of at most 64 MiB$")
+            self.assertRegex(text, rf"(?m)^  leases +{leases} ")
+            self.assertRegex(text, r"(?m)^  verified +[1-9]\d* .*, 9.8 KiB$")
+            self.assertRegex(text, r"(?m)^  damaged +0$")
+            self.assertNotIn("symlink", text)
+            for way in (name for name in mount.stats() if name.startswith("lmdbfs_way_info")):
+                self.assertIn(way.split('way="')[1].split('"')[0], text)
+            for inside in (mount / "directory", mount / "file"):  # all of it is one mount
+                self.assertEqual(lmdbfs("stat", inside).stdout.splitlines()[0], text.splitlines()[0])
+            self.assert_refused("stat", "--json", mount.path, says=[".lmdbfs/stats"])
+            mount.kill()
+            self.assert_refused("stat", mount.path, says=[mount.path, "umount -l"])
+
+    def test_stat_beside_mounts(self):
+        """A directory below other mounts, or with a name that begins like theirs, is what it is."""
+        with mounted(self.store) as mount:
+            os.mkdir(mount.path + "-other")
+            self.assert_refused("stat", mount.path + "-other", says=[mount.path + "-other"])
+            run("mount", "-t", "tmpfs", "none", mount.path)
+            try:
+                self.assert_refused("stat", mount.path, says=[mount.path])
+            finally:
+                run("umount", mount.path)
+            self.assertIn("mount of", lmdbfs("stat", mount.path).stdout)
+            self.assertIn("store of format", lmdbfs("stat", self.store).stdout)
 
     def test_empty_store(self):
         os.mkdir(self.path("tree"))

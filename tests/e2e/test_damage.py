@@ -7,10 +7,11 @@ import mmap
 import os
 import random
 import shutil
+import subprocess
 
 import harness
 import trees
-from harness import is_mounted, lmdbfs, mounted, read_file, run, store_stat, write_file
+from harness import LMDBFS, is_mounted, lmdbfs, mounted, read_file, run, store_stat, write_file
 
 
 class PayloadDamage(harness.Case):
@@ -117,6 +118,63 @@ class PayloadDamage(harness.Case):
             with mounted(self.store) as mount, self.assert_errno(errno.EIO):
                 read_file(mount / name)
             self.restore()
+
+    def drop_and_read(self, path):
+        """What the daemon has to be asked for, since the kernel's copy is gone."""
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return file.read()
+
+    def test_when_content_is_verified(self):
+        """Damage that comes after the first read: -o verify= decides who finds it."""
+        name = "directory/file-700000"
+        content = self.contents[name]
+        for when, found_before, found_later in (("first", True, False), ("always", True, True), ("never", False, False)):
+            with self.subTest(when):
+                with mounted(self.store, "verify=" + when) as mount:
+                    self.assertEqual(self.way(mount, "verify"), when)
+                    self.assertEqual(self.drop_and_read(mount / name), content)
+                    self.flip(name, 300_000)
+                    if found_later:
+                        with self.assert_errno(errno.EIO):
+                            self.drop_and_read(mount / name)
+                    else:
+                        self.assertNotEqual(self.drop_and_read(mount / name), content)
+                    stats = mount.stats()
+                    self.assertEqual(stats["lmdbfs_store_damages_total"] > 0, found_later)
+                    self.assertEqual(stats["lmdbfs_store_verified_bytes_total"] > 0, when != "never")
+                with mounted(self.store, "verify=" + when) as mount:
+                    if found_before:
+                        with self.assert_errno(errno.EIO):
+                            read_file(mount / name)
+                    else:
+                        self.assertNotEqual(read_file(mount / name), content)
+                    self.assertEqual(mount.stats()["lmdbfs_store_damages_total"] > 0, found_before)
+                self.restore()
+
+    def way(self, mount, of):
+        ways = [name for name in mount.stats() if name.startswith(f'lmdbfs_way_info{{of="{of}"')]
+        self.assertEqual(len(ways), 1)
+        return ways[0].split('way="')[1].split('"')[0]
+
+    def test_damage_is_logged_with_path_extent_and_offset(self):
+        name = "directory/file-700000"
+        self.flip(name, 300_000)
+        point = self.path("mnt")
+        os.mkdir(point)
+        with open(self.path("log"), "w", encoding="utf-8") as log:
+            daemon = subprocess.Popen([LMDBFS, "mount", "-f", self.store, point], stderr=log)
+        try:
+            harness.wait_for(lambda: is_mounted(point), what="mounted")
+            with self.assert_errno(errno.EIO):
+                read_file(os.path.join(point, name))
+        finally:
+            run("umount", point)
+            daemon.wait(harness.DAEMON_EXIT_LIMIT)
+        lines = [line for line in read_file(self.path("log")).decode().splitlines() if "damaged" in line]
+        self.assertGreater(len(lines), 0)
+        for line in lines:  # the kernel reads ahead, and asks again for the page that is wanted
+            self.assertRegex(line, rf"{name}: damaged: wrong bytes in the extent at offset 262144 \(record \d+\)")
 
 
 class TreeDamage(harness.Case):

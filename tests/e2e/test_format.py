@@ -82,17 +82,27 @@ class Reader:
     def extents(self, content):
         expected = 0
         for key, value in self.rows("extents", struct.pack(">Q", content)):
-            of, offset, length, zero, hash_ = EXTENT.unpack_from(value)
+            of, offset, length, pieces, hash_ = EXTENT.unpack_from(value)
             start = self.page_size - 16
             piece = value[start : start + length]
-            if (of, offset, zero) != (content, expected, 0) or key != struct.pack(">QQ", content, offset):
+            if (of, offset) != (content, expected) or key != struct.pack(">QQ", content, offset):
                 raise AssertionError(f"extent {key.hex()} doesn't follow the one before")
             if xxhash.xxh3_128_digest(piece) != hash_ or len(piece) != length:
                 raise AssertionError(f"extent {key.hex()} is damaged")
-            if any(value[EXTENT.size : start]) or any(value[start + length :]) or (len(value) + 16) % self.page_size:
+            hashes = self.pieces(piece)
+            if pieces not in (0, len(hashes)) or value[EXTENT.size :][: 8 * pieces] != b"".join(hashes[:pieces]):
+                raise AssertionError(f"extent {key.hex()} has wrong hashes of its pieces")
+            if any(value[EXTENT.size + 8 * pieces : start]) or any(value[start + length :]) or (len(value) + 16) % self.page_size:
                 raise AssertionError(f"extent {key.hex()} is not padded with zeros to whole pages")
             expected += length
             yield piece
+
+    @staticmethod
+    def pieces(extent):
+        size = 32 << 10
+        while len(extent) > 64 * size:
+            size *= 2
+        return [xxhash.xxh3_64_digest(extent[at : at + size]) for at in range(0, len(extent), size)]
 
     def place(self, name):
         return min(max(xxhash.xxh3_64_intdigest(name) >> 1, 8), 2**63 - 2)

@@ -219,19 +219,30 @@ static const char *check_extent(const struct examination *examination, const str
 {
     size_t page = examination->store->page_size, front = page - 16;
     struct layout_extent header;
+    struct layout_extent_front whole;
     sound(v->mv_size > front && (v->mv_size - front) % page == 0, "content %lu at %lu: %zu bytes",
           seen->record.link, offset, v->mv_size);
     memcpy(&header, v->mv_data, sizeof(header));
+    memcpy(&whole, v->mv_data, sizeof(whole));
     const char *payload = (char *)v->mv_data + front;
     size_t padded = v->mv_size - front;
-    sound(header.content == seen->record.link && header.offset == offset && header.reserved == 0,
+    size_t piece = layout_piece(header.length);
+    sound(header.content == seen->record.link && header.offset == offset &&
+              header.pieces == (header.length > piece ? (header.length + piece - 1) / piece : 0),
           "content %lu at %lu: header", seen->record.link, offset);
+    for (size_t i = 0; i < header.pieces; i++) {
+        size_t end = (i + 1) * piece < header.length ? (i + 1) * piece : header.length;
+        uint64_t hash = htobe64(XXH3_64bits(payload + i * piece, end - i * piece));
+        sound(memcmp(&hash, whole.pieces[i], sizeof(hash)) == 0, "content %lu at %lu: piece %zu",
+              seen->record.link, offset, i);
+    }
+    size_t used = sizeof(header) + 8 * (size_t)header.pieces;
     sound(header.length <= padded && padded - header.length < page, "content %lu at %lu: length %u",
           seen->record.link, offset, header.length);
     sound(has_hash(header.hash, payload, header.length), "content %lu at %lu: hash",
           seen->record.link, offset);
     sound(is_zero(payload + header.length, padded - header.length) &&
-              is_zero((char *)v->mv_data + sizeof(header), front - sizeof(header)),
+              is_zero((char *)v->mv_data + used, front - used),
           "content %lu at %lu: padding", seen->record.link, offset);
     off_t place = env_offset(examination->store->env, examination->txn, v->mv_data);
     sound((place + (off_t)front) % (off_t)page == 0, "content %lu at %lu lies at %ld",

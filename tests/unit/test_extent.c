@@ -183,7 +183,11 @@ static void values_have_the_documented_form(void **state)
             assert_int_equal(header.content, content.id);
             assert_int_equal(header.offset, 0);
             assert_int_equal(header.length, length);
-            assert_zero((char *)v.mv_data + sizeof(header), 4080 - sizeof(header));
+            size_t pieces =
+                length > LAYOUT_PIECE_LEAST ? (length + (32 << 10) - 1) / (32 << 10) : 0;
+            assert_int_equal(header.pieces, pieces);
+            size_t used = sizeof(header) + 8 * pieces;
+            assert_zero((char *)v.mv_data + used, 4080 - used);
             assert_memory_equal((char *)v.mv_data + 4080, content.bytes, length);
             assert_zero((char *)v.mv_data + 4080 + length, v.mv_size - 4080 - length);
         }
@@ -193,6 +197,24 @@ static void values_have_the_documented_form(void **state)
     }
 }
 
+/* Large records have fewer and larger extents; the writer's transactions are filled by whole ones.
+ */
+static void extents_grow_with_the_record(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    assert_int_equal(extent_bytes(store, 1), 128 << 10);
+    assert_int_equal(extent_bytes(store, 4 << 20), 128 << 10);
+    assert_int_equal(extent_bytes(store, (4 << 20) + 1), 256 << 10);
+    assert_int_equal(extent_bytes(store, 64 << 20), 2 << 20);
+    assert_int_equal(extent_bytes(store, (uint64_t)1 << 30), EXTENT_MOST);
+    assert_int_equal(extent_bytes(store, STORE_FILE_MAX), EXTENT_MOST);
+    assert_int_equal(CONTENT_STEP % EXTENT_MOST, 0);
+    for (size_t length = 1; length <= EXTENT_MOST; length = length * 3 + 1)
+        assert_in_range((length + layout_piece(length) - 1) / layout_piece(length), 1, 64);
+    assert_int_equal(layout_piece(2 << 20), 32 << 10);
+    assert_int_equal(layout_piece((2 << 20) + 1), 64 << 10);
+}
+
 static void large_content_takes_several_transactions(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
@@ -200,7 +222,7 @@ static void large_content_takes_several_transactions(void **state)
     struct content content = new_content(100, size);
     assert_false(write_step(store, &content));
     assert_int_equal(content.offset, CONTENT_STEP);
-    assert_int_equal(content.offset % EXTENT_BYTES, 0);
+    assert_int_equal(content.offset % EXTENT_MOST, 0);
     assert_false(write_step(store, &content));
     assert_true(write_step(store, &content));
     check_all(store, &content);
@@ -228,7 +250,7 @@ static void whole_steps_have_no_empty_extent(void **state)
     struct store *store = ((struct fixture *)*state)->store;
     struct content content = new_content(100, CONTENT_STEP);
     assert_true(write_step(store, &content));
-    assert_int_equal(extents(store), CONTENT_STEP / EXTENT_BYTES);
+    assert_int_equal(extents(store), CONTENT_STEP / extent_bytes(store, CONTENT_STEP));
     check_all(store, &content);
     clear(store, 100);
     free_content(&content);
@@ -479,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         test_with_store(content_of_every_size_is_found_at_every_offset),
         test_with_store(values_have_the_documented_form),
+        test_with_store(extents_grow_with_the_record),
         test_with_store(large_content_takes_several_transactions),
         test_with_store(whole_steps_have_no_empty_extent),
         test_with_store(interleaved_contents_do_not_mix),

@@ -2,6 +2,7 @@
 /* Orphans: the table, and what is removed when, and when not. */
 #include "support.h"
 
+#include "store/keeper.h"
 #include "store/orphan.h"
 #include "store/reap.h"
 
@@ -174,7 +175,7 @@ static void large_orphan_goes_in_several_transactions(void **state)
     char *bytes = random_bytes(8, size);
     (void)write_file(store, STORE_ROOT_ID, "a", bytes, size);
     uint64_t small = write_file(store, STORE_ROOT_ID, "b", bytes, 5000);
-    assert_int_equal(extents(store), 240 + 1);
+    assert_int_equal(extents(store), 30 + 1); /* of 1 MiB */
     struct store_stat before, after;
     assert_int_equal(store_stat(store, false, &before), 0);
     assert_int_equal(store_unlink(store, STORE_ROOT_ID, "a"), 0);
@@ -267,6 +268,40 @@ static void tmpfile_is_an_orphan_until_it_is_linked(void **state)
     assert_int_equal(examine(store).staged_files, 0);
 }
 
+static bool one_orphan(void *arg)
+{
+    struct store_stat stat;
+    must(store_stat(arg, false, &stat) == 0);
+    return stat.orphans == 1;
+}
+
+/* The queue of what is to be removed is bounded: what it has no room for is found nevertheless,
+ * and what is just being made is left alone. */
+static void storm_of_removals_forgets_nothing(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct store_attr made;
+    assert_int_equal(store_tmpfile(store, STORE_ROOT_ID, &OWNER_FILE, &made), 0);
+    uint64_t ids[3];
+    for (size_t i = 0; i < array_length(ids); i++) {
+        char name[] = {(char)('a' + i), '\0'};
+        ids[i] = write_file(store, STORE_ROOT_ID, name, "content", 7);
+        assert_int_equal(store_lease(store, ids[i]), 0);
+        assert_int_equal(store_unlink(store, STORE_ROOT_ID, name), 0);
+    }
+    assert_int_equal(examine(store).orphans, 4);
+    MDB_txn *txn = begin_change(store); /* nothing can be removed meanwhile */
+    for (unsigned i = 0; i < 40000; i++)
+        keeper_reap(store->keeper, 1000000 + i);
+    for (size_t i = 0; i < array_length(ids); i++)
+        store_lease_drop(store, ids[i], 1);
+    mdb_txn_abort(txn);
+    assert_true(wait_for(one_orphan, store));
+    for (size_t i = 0; i < array_length(ids); i++)
+        assert_true(is_gone(store, ids[i]));
+    assert_int_equal(attr_of(store, made.id).nlink, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +316,7 @@ int main(void)
         test_with_store(pages_of_orphans_are_used_again),
         test_with_store(many_orphans_go_at_once),
         test_with_store(reap_leaves_what_is_no_orphan),
+        test_with_store(storm_of_removals_forgets_nothing),
         test_with_store(tmpfile_is_an_orphan_until_it_is_linked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

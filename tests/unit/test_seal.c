@@ -367,6 +367,54 @@ static void publishing_a_tree_seals_all_its_files(void **state)
     free(bytes);
 }
 
+/* More names than are listed at a time, also of directories. */
+static void publishing_a_large_tree_seals_all_its_files(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    const unsigned each = 300;
+    uint64_t top = make_directory(store, STAGING, "top"), inner = 0, *ids = calloc(2 * each, 8);
+    for (unsigned i = 0; i < each; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "d%u", i);
+        inner = make_directory(store, top, name);
+        snprintf(name, sizeof(name), "f%u", i);
+        ids[i] = write_unsealed(store, top, name, "abc", 3);
+    }
+    for (unsigned i = 0; i < each; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "f%u", i);
+        ids[each + i] = write_unsealed(store, inner, name, "abc", 3);
+    }
+    assert_int_equal(store_publish_tree(store, top, NULL, NULL), 0);
+    for (unsigned i = 0; i < 2 * each; i++)
+        assert_true(is_sealed(store, ids[i]));
+    free(ids);
+}
+
+/* The most that one transaction may write decides how many a large file takes. */
+static void transactions_are_as_large_as_they_may_be(void **state)
+{
+    struct fixture *fixture = *state;
+    const size_t size = (size_t)6 << 20;
+    char *bytes = random_bytes(1, size);
+    uint64_t commits[2];
+    for (int small = 0; small < 2; small++) {
+        fixture->options.transaction_max = small ? STORE_TRANSACTION_LEAST : 0;
+        fixture_reopen(fixture);
+        struct store *store = fixture->store;
+        uint64_t id = write_unsealed(store, ROOT, small ? "a" : "b", bytes, size);
+        struct store_stat before, after;
+        assert_int_equal(store_stat(store, false, &before), 0);
+        assert_int_equal(store_seal(store, id), 0);
+        assert_int_equal(store_stat(store, false, &after), 0);
+        commits[small] = after.commits - before.commits;
+        assert_true(holds(store, id, bytes, size));
+    }
+    assert_int_equal(commits[0], 2);
+    assert_int_equal(commits[1], 1 + 6); /* 1 MiB each */
+    free(bytes);
+}
+
 static void publishing_single_things_works_too(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
@@ -618,6 +666,8 @@ int main(void)
         test_with_store(file_moved_out_of_staging_is_held_no_more),
         test_with_store(exchange_with_staging_turns_both),
         test_with_store(publishing_a_tree_seals_all_its_files),
+        test_with_store(publishing_a_large_tree_seals_all_its_files),
+        test_with_store(transactions_are_as_large_as_they_may_be),
         test_with_store(publishing_single_things_works_too),
         test_with_store(unlinked_file_can_be_written_until_it_is_let_go),
         test_with_store(file_removed_while_it_is_sealed_leaves_nothing),

@@ -21,7 +21,7 @@ static struct bench start(struct fixture *fixture, size_t map_size)
     assert_int_equal(env_write_begin(bench.env, &txn), 0);
     assert_int_equal(env_open_tables(bench.env, txn, true), 0);
     assert_int_equal(env_write_commit(bench.env, txn), 0);
-    assert_int_equal(writer_start(bench.env, &bench.writer), 0);
+    assert_int_equal(writer_start(bench.env, WRITER_BYTES_MAX, &bench.writer), 0);
     return bench;
 }
 

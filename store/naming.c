@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* name.c: names for people, in a store that may be damaged: every step can fail, and circles
- * end. */
+#include "naming.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "check.h"
 #include "entry.h"
 #include "record.h"
+#include "scan.h"
 
 /* More levels than this are a circle, or no help to the reader. */
 #define LEVELS_MAX 4096
@@ -28,19 +28,19 @@ static bool compare_name(void *arg, const char *name, const struct entry *entry,
 }
 
 /* The name that leads to `id` in the directory that the record names as its parent. -ENOENT. */
-static int name_of_directory(struct check *check, uint64_t id, uint64_t *parent,
+static int name_of_directory(struct store *store, uint64_t id, uint64_t *parent,
                              char name[STORE_NAME_MAX + 1])
 {
     cleanup_read struct env_read read = {0};
     struct layout_record record;
     struct wanted wanted = {.id = id};
-    int r = env_read(check->store->env, &read);
+    int r = env_read(store->env, &read);
     if (r == 0)
-        r = record_get(check->store, read.txn, id, &record, NULL);
+        r = record_get(store, read.txn, id, &record, NULL);
     if (r == 0 && !S_ISDIR(record.mode))
         r = -ENOTDIR;
     if (r == 0)
-        r = entry_list(check->store, read.txn, record.link, 0, compare_name, &wanted);
+        r = entry_list(store, read.txn, record.link, 0, compare_name, &wanted);
     if (r < 0)
         return r;
     *parent = record.link;
@@ -73,14 +73,14 @@ static char *plain_path(uint64_t id)
 }
 
 /* Collects "/name" from the end of `path` to its start, where the directory has a known name. */
-static char *directory_path(struct check *check, uint64_t id)
+static char *directory_path(struct store *store, uint64_t id)
 {
     cleanup_free char *below = strdup("");
     uint64_t parent;
     for (int level = 0; level < LEVELS_MAX && below != NULL; level++) {
         char name[STORE_NAME_MAX + 1];
         if (id == STORE_ROOT_ID || id == STORE_STAGING_ID ||
-            name_of_directory(check, id, &parent, name) < 0)
+            name_of_directory(store, id, &parent, name) < 0)
             break;
         char *longer = NULL;
         if (asprintf(&longer, "/%s%s", name, below) < 0)
@@ -93,19 +93,19 @@ static char *directory_path(struct check *check, uint64_t id)
     return below == NULL || below[0] == '\0' ? front : join(front, below + 1);
 }
 
-char *check_path_in(struct check *check, uint64_t directory, const char *name)
+char *naming_path_in(struct store *store, uint64_t directory, const char *name)
 {
-    return join(directory_path(check, directory), name);
+    return join(directory_path(store, directory), name);
 }
 
 /* Search all entries. */
-static int find_name(struct check *check, uint64_t id, uint64_t *parent,
+static int find_name(struct store *store, uint64_t id, uint64_t *parent,
                      char name[STORE_NAME_MAX + 1])
 {
     cleanup_scan struct scan scan;
     MDB_val k, v;
     int r;
-    scan_start(&scan, check->store, check->store->tables.entries);
+    scan_start(&scan, store, store->tables.entries);
     while ((r = scan_next(&scan, &k, &v)) > 0) {
         struct layout_entry entry;
         struct layout_entry_key key;
@@ -125,23 +125,23 @@ static int find_name(struct check *check, uint64_t id, uint64_t *parent,
     return r < 0 ? r : -ENOENT;
 }
 
-static bool is_directory(struct check *check, uint64_t id)
+static bool is_directory(struct store *store, uint64_t id)
 {
     cleanup_read struct env_read read = {0};
     struct layout_record record;
-    return env_read(check->store->env, &read) == 0 &&
-           record_get(check->store, read.txn, id, &record, NULL) == 0 && S_ISDIR(record.mode);
+    return env_read(store->env, &read) == 0 &&
+           record_get(store, read.txn, id, &record, NULL) == 0 && S_ISDIR(record.mode);
 }
 
-char *check_path(struct check *check, uint64_t id)
+char *naming_path(struct store *store, uint64_t id, unsigned *searches)
 {
     char name[STORE_NAME_MAX + 1];
     uint64_t parent;
-    if (is_directory(check, id))
-        return directory_path(check, id);
-    if (check->names_left == 0)
+    if (is_directory(store, id))
+        return directory_path(store, id);
+    if (*searches == 0)
         return plain_path(id);
-    check->names_left--;
-    return find_name(check, id, &parent, name) < 0 ? plain_path(id)
-                                                   : check_path_in(check, parent, name);
+    --*searches;
+    return find_name(store, id, &parent, name) < 0 ? plain_path(id)
+                                                   : naming_path_in(store, parent, name);
 }

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "memory.h"
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdio.h>
+
+/* The largest buffers are of 1 MiB; more than 16 of a kind at a time serve nobody. */
+#define BUFFERS_MOST ((size_t)16 << 20)
+#define TRANSACTION_MOST ((size_t)8 << 20)
+
+/* malloc(3) raises the first by itself, up to 32 MiB, and then keeps what was freed. */
+#define MMAP_FROM (128 << 10)
+#define TRIM_FROM (256 << 10)
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+struct memory_share memory_divide(size_t bytes)
+{
+    /* Of what is given, half is for leases, but not before the rest has what it usually has. */
+    size_t fixed = bytes == 0 ? MEMORY_USUAL : bytes / 2;
+    if (fixed < MEMORY_USUAL * 3 / 4)
+        fixed = MEMORY_USUAL * 3 / 4;
+    size_t quarter = fixed / 4;
+    struct memory_share share = {
+        .transaction = least(quarter, TRANSACTION_MOST),
+        .requests = least(quarter, BUFFERS_MOST),
+        .answers = least(quarter, BUFFERS_MOST),
+    };
+    size_t used = share.transaction + share.requests + share.answers + MEMORY_USUAL / 4;
+    if (bytes != 0)
+        share.leases = bytes - used;
+    return share;
+}
+
+void memory_frugal(void)
+{
+    /* A thread with an arena of its own keeps the holes in it for itself. */
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
+    mallopt(M_TRIM_THRESHOLD, TRIM_FROM);
+}
+
+uint64_t memory_private(void)
+{
+    FILE *status = fopen("/proc/self/status", "re");
+    uint64_t kilobytes = 0;
+    char line[128];
+    while (status != NULL && fgets(line, sizeof(line), status) != NULL &&
+           sscanf(line, "RssAnon: %" SCNu64, &kilobytes) != 1)
+        ;
+    if (status != NULL)
+        fclose(status);
+    return kilobytes << 10;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * clone.c: a record's content as a host file of its own that shares its disk blocks with data.mdb.
+ *
+ * The payload of an extent begins on a page boundary and doesn't move, so a filesystem that can
+ * share blocks (XFS, btrfs) can be asked to put the extents one behind the other into a new file:
+ * no byte is copied, and none is read. When LMDB uses the pages for something else one day, the
+ * filesystem gives it new blocks, and the clone keeps the old ones.
+ */
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysinfo.h>
+#include <sys/uio.h>
+
+#include "extent.h"
+#include "record.h"
+#include "verify.h"
+
+/* Extents that are looked up in one transaction: 4 KiB of memory. */
+#define SPANS_AT_ONCE 64
+
+/* Bytes that are read and hashed at once: the second time they are touched they are still in the
+ * processor's cache. */
+#define VERIFY_BYTES ((size_t)256 << 10)
+
+/* What is read ahead of that, in steps of as much: the kernel's own read-ahead leaves a fast disk
+ * half idle. */
+#define VERIFY_AHEAD ((uint64_t)2 << 20)
+
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE \
+    0x80 /* Linux 6.14: leave in the page cache what was there, and nothing else */
+#endif
+
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+/* A file without a name on the filesystem of data.mdb, gone with its last descriptor. */
+static int make_file(struct store *store)
+{
+    int fd = openat(store->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    return fd < 0 ? -errno : fd;
+}
+
+static int clone_range(struct store *store, int fd, off_t from, size_t length, uint64_t to)
+{
+    struct file_clone_range range = {
+        .src_fd = env_fd(store->env),
+        .src_offset = (uint64_t)from,
+        .src_length = length,
+        .dest_offset = to,
+    };
+    return ioctl(fd, FICLONERANGE, &range) < 0 ? -errno : 0;
+}
+
+/* ------------------------------------------------------------------- probe -- */
+
+static const char *filesystem_name(struct store *store, char buffer[32])
+{
+    static const struct {
+        unsigned long magic;
+        const char *name;
+    } names[] = {
+        {0xEF53, "ext4"},        {0x58465342, "XFS without reflink"},
+        {0x01021994, "a tmpfs"}, {0x794C7630, "an overlay"},
+        {0x6969, "NFS"},
+    };
+    struct statfs fs;
+    if (fstatfs(store->dir_fd, &fs) < 0)
+        return "a filesystem";
+    for (size_t i = 0; i < array_length(names); i++)
+        if ((unsigned long)fs.f_type == names[i].magic)
+            return names[i].name;
+    snprintf(buffer, 32, "filesystem type %#lx", (unsigned long)fs.f_type);
+    return buffer;
+}
+
+int store_can_clone(struct store *store, char why[STORE_WHY_MAX])
+{
+    char buffer[32];
+    cleanup_fd int fd = make_file(store);
+    /* The first page of data.mdb is always there. */
+    int r = fd < 0 ? fd : clone_range(store, fd, 0, store->page_size, 0);
+    if (r == -EOPNOTSUPP || r == -ENOTTY || r == -EINVAL || r == -EISDIR)
+        snprintf(why, STORE_WHY_MAX, "the store lies on %s, which can't share blocks",
+                 filesystem_name(store, buffer));
+    else if (r < 0)
+        snprintf(why, STORE_WHY_MAX, "cloning in the store's directory fails: %s", strerror(-r));
+    return r;
+}
+
+/* ------------------------------------------------------------------- clone -- */
+
+static int get_record(struct store *store, uint64_t id, struct layout_record *record)
+{
+    cleanup_read struct env_read read = {0};
+    int r = env_read(store->env, &read);
+    if (r == 0)
+        r = record_get(store, read.txn, id, record, NULL);
+    if (r == 0 && (record->place != LAYOUT_EXTENTS || !S_ISREG(record->mode) ||
+                   record->size <= layout_packed_max(store->page_size)))
+        r = -EINVAL;
+    return r;
+}
+
+static int locate(struct store *store, const struct layout_record *record, uint64_t offset,
+                  struct span spans[SPANS_AT_ONCE])
+{
+    cleanup_read struct env_read read = {0};
+    int r = env_read(store->env, &read);
+    return r < 0 ? r
+                 : content_locate(store, read.txn, record->link, record->size, offset,
+                                  record->size - offset, spans, SPANS_AT_ONCE);
+}
+
+/* The disk is asked outside the transaction: the places outlive it, see extent.h. */
+static int clone_extents(struct store *store, const struct layout_record *record, int fd)
+{
+    struct span spans[SPANS_AT_ONCE];
+    uint64_t done = 0;
+    while (done < record->size) {
+        int n = locate(store, record, done, spans);
+        if (n <= 0)
+            return n < 0 ? n : -EIO;
+        for (int i = 0; i < n; i++) {
+            const struct span *span = &spans[i];
+            size_t padded = (span->size + store->page_size - 1) / store->page_size;
+            int r = clone_range(store, fd, span->payload, padded * store->page_size, span->start);
+            if (r < 0)
+                return r;
+            done = span->start + span->size;
+        }
+    }
+    return ftruncate(fd, (off_t)record->size) < 0 ? -errno : 0;
+}
+
+int store_clone(struct store *store, uint64_t id, struct store_clone *clone)
+{
+    struct layout_record record;
+    int r = get_record(store, id, &record);
+    if (r < 0)
+        return r;
+    enum verdict verdict = verified_verdict(store->verified, record.link);
+    if (store->verify == STORE_VERIFY_NEVER)
+        verdict = VERDICT_SOUND;
+    if (verdict == VERDICT_DAMAGED)
+        return -EIO;
+    cleanup_fd int fd = make_file(store);
+    r = fd < 0 ? fd : clone_extents(store, &record, fd);
+    /* Beside a writer in another process no lease holds the pages: see read.c. */
+    if (store->read_only && verify_is_gone(store, id))
+        r = -ENOENT;
+    if (r < 0)
+        return r;
+    *clone = (struct store_clone){steal_fd(&fd), record.size, verdict == VERDICT_SOUND};
+    return 0;
+}
+
+/* ------------------------------------------------------------------ verify -- */
+
+/* What would push out a good part of what is cached shall not stay in the cache itself. */
+static bool fits_cache(uint64_t size)
+{
+    struct sysinfo info;
+    return sysinfo(&info) == 0 && size < (uint64_t)info.totalram * info.mem_unit / 4;
+}
+
+static ssize_t read_piece(int fd, char *buffer, size_t size, off_t offset, int *flags)
+{
+    struct iovec vector = {buffer, size};
+    ssize_t n = preadv2(fd, &vector, 1, offset, *flags);
+    if (n < 0 && errno == EOPNOTSUPP && *flags != 0) {
+        *flags = 0;
+        n = preadv2(fd, &vector, 1, offset, 0);
+    }
+    return n < 0 ? -errno : n;
+}
+
+static int hash_clone(struct store *store, const struct store_clone *clone, uint8_t hash[16],
+                      store_stop_fn *stop, void *arg)
+{
+    cleanup_free char *buffer = malloc(VERIFY_BYTES);
+    cleanup(cleanup_hash_p) XXH3_state_t *state = XXH3_createState();
+    if (buffer == NULL || state == NULL)
+        return -ENOMEM;
+    XXH3_128bits_reset(state);
+    bool keep = fits_cache(clone->size);
+    int flags = keep ? 0 : RWF_DONTCACHE;
+    uint64_t ahead = keep ? 0 : clone->size;
+    for (uint64_t done = 0; done < clone->size;) {
+        if (stop != NULL && stop(arg))
+            return -EINTR;
+        for (; ahead < clone->size && ahead < done + VERIFY_AHEAD; ahead += VERIFY_BYTES)
+            (void)readahead(clone->fd, (off_t)ahead, VERIFY_BYTES);
+        ssize_t n = read_piece(clone->fd, buffer, MIN(VERIFY_BYTES, clone->size - done),
+                               (off_t)done, &flags);
+        if (n <= 0 && n != -EINTR)
+            return -EIO;
+        if (n > 0) {
+            XXH3_128bits_update(state, buffer, (size_t)n);
+            done += (uint64_t)n;
+        }
+    }
+    hash_finish(state, hash);
+    verify_count(store, clone->size);
+    return 0;
+}
+
+/* The content is not what it was: find out where, for the log. */
+static int report_place(struct store *store, uint64_t id, const struct layout_record *record)
+{
+    struct span spans[SPANS_AT_ONCE];
+    uint64_t done = 0;
+    while (done < record->size) {
+        int n = locate(store, record, done, spans);
+        if (n <= 0)
+            return n < 0 ? n : -EIO;
+        for (int i = 0; i < n; i++) {
+            int r = verify_extent(store, id, record, &spans[i]);
+            if (r < 0)
+                return r;
+            done = spans[i].start + spans[i].size;
+        }
+    }
+    return verify_report(store, id, 0, "a content that its hash doesn't fit");
+}
+
+int store_clone_verify(struct store *store, uint64_t id, const struct store_clone *clone,
+                       store_stop_fn *stop, void *arg)
+{
+    struct layout_record record;
+    uint8_t hash[16];
+    int r = get_record(store, id, &record);
+    if (r == 0)
+        r = hash_clone(store, clone, hash, stop, arg);
+    if (r < 0 && r != -EIO)
+        return r;
+    if (r == 0 && memcmp(hash, record.hash, sizeof(hash)) == 0) {
+        verified_judge(store->verified, record.link, VERDICT_SOUND);
+        return 0;
+    }
+    r = report_place(store, id, &record);
+    if (r == -EIO)
+        verified_judge(store->verified, record.link, VERDICT_DAMAGED);
+    return r;
+}

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "uring.h"
+
 /* The kernel's usual read-ahead: most buffers never need to grow. */
 #define SIZE_LEAST ((size_t)128 << 10)
 
@@ -21,7 +23,7 @@ static void make_key(void)
     key_error = pthread_key_create(&key, free);
 }
 
-void *buffer_get(size_t size)
+static void *thread_buffer(size_t size)
 {
     pthread_once(&key_once, make_key);
     if (key_error != 0)
@@ -40,4 +42,10 @@ void *buffer_get(size_t size)
         return NULL;
     }
     return buffer == NULL ? NULL : buffer->data;
+}
+
+void *buffer_get(size_t size)
+{
+    void *payload = uring_payload(size);
+    return payload != NULL ? payload : thread_buffer(size);
 }

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "log.h"
-#include "loop.h"
 #include "mountpoint.h"
 #include "ops.h"
 #include "store/util.h"
+#include "uring.h"
 
 /* Bytes in one READ or WRITE, and in one read-ahead, at most: what the kernel's default limit of
  * 256 pages allows. */
@@ -96,7 +96,7 @@ static const struct {
     {FUSE_CAP_NO_OPENDIR_SUPPORT, false},
     {FUSE_CAP_PASSTHROUGH, false},
 #ifdef FUSE_CAP_OVER_IO_URING
-    {FUSE_CAP_OVER_IO_URING, false},
+    {FUSE_CAP_OVER_IO_URING, false}, /* that would be libfuse's rings; uring.h has ours */
 #endif
 };
 
@@ -109,7 +109,7 @@ void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
         else
             fuse_unset_feature_flag(conn, features[i].feature);
     }
-    conn->max_write = TRANSFER_MAX;
+    conn->max_write = mount->rings.used ? URING_TRANSFER_MAX : TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
     conn->time_gran = 1;
@@ -180,6 +180,29 @@ struct mount *mount_new(const struct mount_options *options)
     return mount;
 }
 
+/*
+ * Start the loop. io_uring=auto means by rings where they are offered. (For a mount that a
+ * supervisor restarts after a crash, here is the place to mean the opposite: what is under way on
+ * a ring when its daemon is killed waits for ever, also with a successor.)
+ */
+static int start_loop(struct mount *mount, char why[STORE_WHY_MAX])
+{
+    enum options_uring wish = mount->options->uring;
+    struct loop_rings *rings = &mount->rings;
+    rings->wanted = wish != OPTIONS_URING_OFF;
+    int r = loop_start(mount->session, rings, &mount->loop);
+    if (r < 0) {
+        snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", mount->options->mountpoint,
+                 strerror(-r));
+    } else if (wish == OPTIONS_URING_ON && !rings->used) {
+        snprintf(why, STORE_WHY_MAX, "no io_uring: %s", rings->why);
+        r = -EOPNOTSUPP;
+    }
+    ways_set(&mount->ways, WAY_requests, rings->used ? "io_uring" : "/dev/fuse", "%s",
+             rings->wanted ? rings->why : "io_uring=off");
+    return r;
+}
+
 int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX])
 {
     const char *path = mount->options->mountpoint;
@@ -195,10 +218,10 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         return r;
     }
     mount->device = mountpoint_device(path);
-    r = loop_start(mount->session, &mount->loop);
+    r = start_loop(mount, why);
     if (r < 0) {
-        snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
         (void)mountpoint_detach(path, mount->device);
+        loop_stop(steal_pointer(&mount->loop));
     }
     return r;
 }

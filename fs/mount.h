@@ -11,18 +11,18 @@
 
 #include <fuse_lowlevel.h>
 
+#include "loop.h"
 #include "metrics.h"
 #include "options.h"
 #include "stats.h"
 #include "store/store.h"
 #include "ways.h"
 
-struct loop;
-
 struct mount {
     const struct mount_options *options; /* borrowed */
     struct store *store;                 /* borrowed; set from mount_start() on */
     struct fuse_session *session;
+    struct loop_rings rings;
     struct loop *loop;
     struct metrics metrics;
     struct stats stats;

@@ -16,6 +16,7 @@ enum use {
     DEBUG,
     MAX_READ,
     FSNAME,
+    URING,
 };
 
 struct known {
@@ -31,6 +32,7 @@ static const struct known known_options[] = {
     {"allow_root", false, PASS},
     {"fsname", true, FSNAME},
     {"max_read", true, MAX_READ},
+    {"io_uring", true, URING},
     {"debug", false, DEBUG},
     /* Always on: the kernel checks permissions, we do not. */
     {"default_permissions", false, IGNORE},
@@ -118,6 +120,29 @@ static int parse_size(const char *text, unsigned *value)
     return 0;
 }
 
+/* The place of `text` among the words. */
+static int parse_word(const char *text, const char *const words[], int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (strcmp(text, words[i]) == 0)
+            return i;
+    }
+    return -EINVAL;
+}
+
+static int parse_uring(const char *text, enum options_uring *value)
+{
+    static const char *const words[] = {
+        [OPTIONS_URING_AUTO] = "auto",
+        [OPTIONS_URING_ON] = "on",
+        [OPTIONS_URING_OFF] = "off",
+    };
+    int r = parse_word(text, words, array_length(words));
+    if (r >= 0)
+        *value = (enum options_uring)r;
+    return r < 0 ? r : 0;
+}
+
 /* `whole` is the option as given, `value` what stands behind its "=". */
 static int apply(struct mount_options *options, enum use use, const char *whole, const char *value)
 {
@@ -137,6 +162,8 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return parse_size(value, &options->max_read);
     case FSNAME:
         return replace(&options->fsname, value);
+    case URING:
+        return parse_uring(value, &options->uring);
     }
     return -EINVAL;
 }
@@ -184,6 +211,9 @@ void options_print_help(void)
         "  allow_root         root may use the mount of another user\n"
         "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
         "  max_read=BYTES     the most that one request may read\n"
+        "  io_uring=auto|on|off\n"
+        "                     how requests come: by io_uring where the kernel offers it, by it or\n"
+        "                     not at all, or from /dev/fuse\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

@@ -9,12 +9,20 @@
 
 #include "store/store.h"
 
+/* -o io_uring: whether requests come by it (uring.h). */
+enum options_uring {
+    OPTIONS_URING_AUTO, /* where it is offered */
+    OPTIONS_URING_ON,   /* or not at all */
+    OPTIONS_URING_OFF,
+};
+
 struct mount_options {
     char *store_path; /* absolute */
     char *mountpoint; /* absolute, without symbolic links */
     bool read_only;
     bool debug;
     unsigned max_read; /* bytes in one READ at most; 0 = as the kernel likes */
+    enum options_uring uring;
     char *fsname;      /* what the mount table names as the source; NULL = store_path */
     char *fuse;        /* what libfuse shall have, as it wants it; NULL = nothing */
 };

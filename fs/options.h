@@ -23,8 +23,8 @@ struct mount_options {
     bool debug;
     unsigned max_read; /* bytes in one READ at most; 0 = as the kernel likes */
     enum options_uring uring;
-    char *fsname;      /* what the mount table names as the source; NULL = store_path */
-    char *fuse;        /* what libfuse shall have, as it wants it; NULL = nothing */
+    char *fsname; /* what the mount table names as the source; NULL = store_path */
+    char *fuse;   /* what libfuse shall have, as it wants it; NULL = nothing */
 };
 
 /*

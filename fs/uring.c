@@ -188,14 +188,23 @@ static int enter(struct uring *uring, unsigned least)
     return 0;
 }
 
+static bool has_completion(const struct uring *uring)
+{
+    return *uring->cq_head != __atomic_load_n(uring->cq_tail, __ATOMIC_ACQUIRE);
+}
+
+static int next_result(const struct uring *uring)
+{
+    return uring->cqes[*uring->cq_head & uring->cq_mask].res;
+}
+
 /* What became of the command: 0 = there is a request. -EAGAIN: nothing yet. */
 static int complete(struct uring *uring)
 {
-    unsigned head = *uring->cq_head;
-    if (head == __atomic_load_n(uring->cq_tail, __ATOMIC_ACQUIRE))
+    if (!has_completion(uring))
         return -EAGAIN;
-    int result = uring->cqes[head & uring->cq_mask].res;
-    __atomic_store_n(uring->cq_head, head + 1, __ATOMIC_RELEASE);
+    int result = next_result(uring);
+    __atomic_store_n(uring->cq_head, *uring->cq_head + 1, __ATOMIC_RELEASE);
     if (result == -EINTR || result == -EAGAIN) {
         submit(uring, uring->command); /* not done, once more */
         return -EAGAIN;
@@ -235,14 +244,26 @@ static int assemble(struct uring *uring, struct fuse_buf *request)
     return 1;
 }
 
+/*
+ * Send the answer that is in the entry. At once, and not with the call that waits for the next
+ * request, which would save a system call: it is faster so, because whoever waits for the answer
+ * can go on a little earlier. Not 0: it could not be delivered.
+ */
+static int commit(struct uring *uring)
+{
+    uring->unique = 0;
+    submit(uring, COMMAND_COMMIT_AND_FETCH);
+    (void)enter(uring, 0); /* what was not submitted goes with the next one */
+    return has_completion(uring) && next_result(uring) < 0 ? -ENOENT : 0;
+}
+
 /* An answer that consists of nothing. */
-static void acknowledge(struct uring *uring)
+static int acknowledge(struct uring *uring)
 {
     struct entry_header *header = header_of(uring);
     header->out = (struct fuse_out_header){.unique = uring->unique, .len = sizeof(header->out)};
     header->about.payload_size = 0;
-    uring->unique = 0;
-    submit(uring, COMMAND_COMMIT_AND_FETCH);
+    return commit(uring);
 }
 
 int uring_next(struct uring *uring, struct fuse_buf *request)
@@ -250,7 +271,7 @@ int uring_next(struct uring *uring, struct fuse_buf *request)
     current = NULL;
     int r = uring->registered ? 0 : start(uring);
     if (uring->unique != 0)
-        acknowledge(uring); /* it wanted none, but the entry has to go back */
+        (void)acknowledge(uring); /* it wanted none, but the entry has to go back */
     if (r == 0)
         r = enter(uring, 1);
     if (r == 0)
@@ -309,9 +330,10 @@ static ssize_t answer(struct uring *uring, const struct iovec *iov, int count)
         size += iov[i].iov_len;
     }
     header->about.payload_size = (uint32_t)size;
-    uring->unique = 0;
-    submit(uring, COMMAND_COMMIT_AND_FETCH);
-    return (ssize_t)(sizeof(header->out) + size);
+    if (commit(uring) == 0)
+        return (ssize_t)(sizeof(header->out) + size);
+    errno = ENOENT; /* as from /dev/fuse: nobody waits for it any more */
+    return -1;
 }
 
 /* The answer to INIT is a header and this. */

@@ -4,9 +4,8 @@
  *
  * The kernel has a queue of requests for each CPU, and puts a request in the queue of the CPU that
  * it was made on. We give each queue a few *entries*: memory for one request and its answer. An
- * entry here has a ring of its own and belongs to one thread, which answers a request and waits for
- * the next in one system call. So a thread that is busy for long, because its request waits
- * for a commit, keeps nothing waiting but its own entry, as on /dev/fuse.
+ * entry here has a ring of its own and belongs to one thread. So a thread that is busy for long,
+ * because its request waits for a commit, keeps nothing waiting but its own entry, as on /dev/fuse.
  *
  * libfuse has rings too, but serves all requests of a CPU one after another in one thread, gives no
  * other thread a safe way to answer, and can only stop them from within its own loop. So it
@@ -47,13 +46,13 @@ int uring_queue_count(void);
 int uring_open(int fuse_fd, unsigned queue, struct uring **out);
 
 /*
- * Send the answer to the last request, if there was one, and wait for the next. 1: `request` is for
- * fuse_session_process_buf(), which must answer it, in this thread, before it returns. 0: the
- * session has ended. -EINTR, -EAGAIN: none yet. The entry belongs to the thread that asks first.
+ * Wait for the next request. 1: `request` is for fuse_session_process_buf(), which must answer it,
+ * in this thread, before it returns. 0: the session has ended. -EINTR, -EAGAIN: none yet. The entry
+ * belongs to the thread that asks first, which is bound to the queue's CPU.
  */
 int uring_next(struct uring *uring, struct fuse_buf *request);
 
-/* Send the last answer and free. NULL is allowed. */
+/* NULL is allowed. */
 void uring_close(struct uring *uring);
 
 /* Where the answer to the request that this thread serves can be put together without being copied

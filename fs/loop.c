@@ -15,29 +15,29 @@
 
 /*
  * A request may take long: it waits for a commit, or for a large file to be sealed. So a worker
- * that takes a request while no other is waiting for one at the same source starts one more.
+ * that takes a request from /dev/fuse while no other is waiting for one there starts one more.
  * Commits are shared by all who wait for one, hence the many; the few are enough for readers.
  */
 #define DEVICE_FIRST 4
 #define DEVICE_MOST 32
-/* There is a queue for each CPU; one that is never used needs one worker nevertheless. */
-#define QUEUE_FIRST 1
-#define QUEUE_MOST 8
+
+/*
+ * Workers for each queue of rings. They are all there from the beginning: the kernel gives requests
+ * that are waiting in a queue to those who have just answered one, never to newcomers. So as
+ * many requests made on one CPU may take long before others made there have to wait. On a machine
+ * with very many CPUs that is less likely, and threads are not free.
+ */
+#define QUEUE_WORKERS 8
+#define QUEUE_WORKERS_LEAST 2
+#define QUEUE_WORKERS_TOGETHER 256
 
 /* How long a worker may overlook the signal that tells it to stop, when it comes just before its
  * read: it is sent again after this time. */
 #define STOP_AGAIN_NS 1000000
 
-/* Where requests come from: /dev/fuse, and if rings are used, the queue of each CPU. */
-struct source {
-    atomic_uint waiting;  /* workers that are not serving a request */
-    unsigned count, most; /* workers; guarded by the loop's lock */
-};
-
 struct worker {
     struct worker *next;
     struct loop *loop;
-    struct source *source;
     struct uring *uring; /* NULL: it reads from /dev/fuse */
     pthread_t thread;
 };
@@ -47,22 +47,16 @@ struct loop {
     int ended_fd;
     atomic_bool stop;
     atomic_uint running; /* workers that have not left */
-
-    struct source *sources; /* [0] is /dev/fuse, [1 + n] the queue of CPU n */
-    unsigned source_count;
+    atomic_uint waiting; /* those of /dev/fuse that are not serving a request */
 
     pthread_mutex_t lock; /* guards the rest */
     struct worker *workers;
+    unsigned device_count; /* workers of /dev/fuse */
 };
 
 static void *work(void *arg);
 
 /* ------------------------------------------------------------------- workers -- */
-
-static bool is_device(const struct loop *loop, const struct source *source)
-{
-    return source == &loop->sources[0];
-}
 
 static void worker_free(struct worker *worker)
 {
@@ -70,60 +64,70 @@ static void worker_free(struct worker *worker)
     free(worker);
 }
 
-/* A worker with all it needs but its thread. */
-static int worker_new(struct loop *loop, struct source *source, struct worker **out)
+static void free_workers(struct worker *workers)
 {
-    struct worker *worker = calloc(1, sizeof(*worker));
-    if (worker == NULL)
-        return -ENOMEM;
-    worker->loop = loop;
-    worker->source = source;
-    int r = 0;
-    if (!is_device(loop, source))
-        r = uring_open(fuse_session_fd(loop->session), (unsigned)(source - loop->sources) - 1,
-                       &worker->uring);
-    if (r < 0)
-        worker_free(worker);
-    else
-        *out = worker;
-    return r;
+    while (workers != NULL) {
+        struct worker *next = workers->next;
+        worker_free(workers);
+        workers = next;
+    }
 }
 
-/* Called with the lock held, or before there are threads. */
+static struct worker *worker_new(struct loop *loop)
+{
+    struct worker *worker = calloc(1, sizeof(*worker));
+    if (worker != NULL)
+        worker->loop = loop;
+    return worker;
+}
+
+/* Called with the lock held. */
 static int worker_start(struct worker *worker)
 {
     struct loop *loop = worker->loop;
     atomic_fetch_add(&loop->running, 1);
-    atomic_fetch_add(&worker->source->waiting, 1);
     int rc = pthread_create(&worker->thread, NULL, work, worker);
     if (rc != 0) {
-        atomic_fetch_sub(&worker->source->waiting, 1);
         atomic_fetch_sub(&loop->running, 1);
         return -rc;
     }
-    worker->source->count++;
     worker->next = loop->workers;
     loop->workers = worker;
     return 0;
 }
 
-static int add_worker(struct loop *loop, struct source *source)
+static int add_device_worker(struct loop *loop)
 {
     with_mutex(&loop->lock);
-    if (source->count == source->most || atomic_load(&loop->stop))
+    if (loop->device_count == DEVICE_MOST || atomic_load(&loop->stop))
         return 0;
-    struct worker *worker = NULL;
-    int r = worker_new(loop, source, &worker);
-    if (r == 0 && (r = worker_start(worker)) < 0)
+    struct worker *worker = worker_new(loop);
+    if (worker == NULL)
+        return -ENOMEM;
+    atomic_fetch_add(&loop->waiting, 1);
+    int r = worker_start(worker);
+    if (r < 0) {
+        atomic_fetch_sub(&loop->waiting, 1);
         worker_free(worker);
-    return r;
+        return r;
+    }
+    loop->device_count++;
+    return 0;
+}
+
+/* Serve a request from /dev/fuse. */
+static void serve_device(struct loop *loop, struct fuse_buf *request)
+{
+    if (atomic_fetch_sub(&loop->waiting, 1) == 1)
+        (void)add_device_worker(loop); /* without it, this one will be back */
+    fuse_session_process_buf(loop->session, request);
+    atomic_fetch_add(&loop->waiting, 1);
 }
 
 /* Take one request and serve it. False: the session has ended. */
 static bool serve(struct worker *worker, struct fuse_buf *buffer)
 {
     struct loop *loop = worker->loop;
-    struct source *source = worker->source;
     int r = worker->uring != NULL ? uring_next(worker->uring, buffer)
                                   : fuse_session_receive_buf(loop->session, buffer);
     if (r == -EINTR || r == -EAGAIN)
@@ -133,10 +137,10 @@ static bool serve(struct worker *worker, struct fuse_buf *buffer)
             log_line(LOG_ERR, "cannot read requests any more: %s", strerror(-r));
         return false;
     }
-    if (atomic_fetch_sub(&source->waiting, 1) == 1)
-        (void)add_worker(loop, source); /* without it, this one will be back */
-    fuse_session_process_buf(loop->session, buffer);
-    atomic_fetch_add(&source->waiting, 1);
+    if (worker->uring != NULL)
+        fuse_session_process_buf(loop->session, buffer);
+    else
+        serve_device(loop, buffer);
     return true;
 }
 
@@ -170,38 +174,44 @@ static void catch_interrupts(void)
 
 /* --------------------------------------------------------------------- start -- */
 
-/* The workers of the queues, to be started when INIT is answered. Once the kernel knows that we
- * take its offer it waits for them, so what can fail is done before. */
-static int prepare_queues(struct loop *loop, struct worker **out)
+static unsigned workers_of_queue(unsigned online)
 {
-    int count = uring_queue_count();
-    if (count < 0)
-        return count;
-    struct source *sources = calloc(1 + (size_t)count, sizeof(*sources));
-    if (sources == NULL)
-        return -ENOMEM;
-    free(loop->sources);
-    loop->sources = sources;
-    loop->source_count = 1 + (unsigned)count;
-    for (unsigned i = 1; i < loop->source_count; i++) {
-        struct worker *worker = NULL;
-        sources[i].most = QUEUE_MOST;
-        int r = worker_new(loop, &sources[i], &worker);
-        if (r < 0)
-            return r;
+    unsigned share = QUEUE_WORKERS_TOGETHER / online;
+    return share > QUEUE_WORKERS         ? QUEUE_WORKERS
+           : share < QUEUE_WORKERS_LEAST ? QUEUE_WORKERS_LEAST
+                                         : share;
+}
+
+static int prepare_queue(struct loop *loop, unsigned queue, unsigned count, struct worker **out)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct worker *worker = worker_new(loop);
+        if (worker == NULL)
+            return -ENOMEM;
         worker->next = *out;
         *out = worker;
+        int r = uring_open(fuse_session_fd(loop->session), queue, &worker->uring);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
 
-static void free_workers(struct worker *workers)
+/* The workers of the queues, to be started when INIT is answered. Once the kernel knows that we
+ * take its offer it waits for them, so what can fail is done before. */
+static int prepare_queues(struct loop *loop, struct worker **out)
 {
-    while (workers != NULL) {
-        struct worker *next = workers->next;
-        worker_free(workers);
-        workers = next;
+    unsigned online = 0;
+    int count = uring_queue_count();
+    for (int i = 0; i < count; i++)
+        online += uring_queue_is_online((unsigned)i);
+    int r = count < 0 ? count : 0;
+    for (int i = 0; i < count && r == 0; i++) {
+        unsigned workers =
+            uring_queue_is_online((unsigned)i) ? workers_of_queue(online) : QUEUE_WORKERS_LEAST;
+        r = prepare_queue(loop, (unsigned)i, workers, out);
     }
+    return r;
 }
 
 /* Decide whether rings are used; if so, *out are their workers. */
@@ -255,7 +265,6 @@ static void loop_free(struct loop *loop)
     if (loop->ended_fd >= 0)
         close(loop->ended_fd);
     free_workers(loop->workers);
-    free(loop->sources);
     pthread_mutex_destroy(&loop->lock);
     free(loop);
 }
@@ -268,10 +277,8 @@ static int loop_new(struct fuse_session *session, struct loop **out)
     loop->session = session;
     pthread_mutex_init(&loop->lock, NULL);
     loop->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    loop->sources = calloc(1, sizeof(*loop->sources));
-    loop->source_count = 1;
-    if (loop->ended_fd < 0 || loop->sources == NULL) {
-        int r = loop->sources == NULL ? -ENOMEM : -errno;
+    if (loop->ended_fd < 0) {
+        int r = -errno;
         loop_free(loop);
         return r;
     }
@@ -283,9 +290,8 @@ static int loop_new(struct fuse_session *session, struct loop **out)
 static int start_workers(struct loop *loop, struct worker *prepared)
 {
     int r = 0;
-    loop->sources[0].most = DEVICE_MOST;
     for (int i = 0; i < DEVICE_FIRST && r == 0; i++)
-        r = add_worker(loop, &loop->sources[0]);
+        r = add_device_worker(loop);
     while (prepared != NULL && r == 0) {
         with_mutex(&loop->lock);
         struct worker *next = prepared->next;

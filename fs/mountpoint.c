@@ -100,10 +100,16 @@ static bool find_top(struct table *table, const char *path, struct line *top)
     return found;
 }
 
+/* Errors of every call on a mount whose daemon is gone, or was cut off. */
+static bool is_dead(int error)
+{
+    return error == ENOTCONN || error == ECONNABORTED;
+}
+
 char *mountpoint_resolve(const char *path)
 {
     char *whole = realpath(path, NULL);
-    if (whole != NULL || errno != ENOTCONN)
+    if (whole != NULL || !is_dead(errno))
         return whole;
     /* The last component is a dead mount: resolve what leads to it. */
     cleanup_free char *copy = strdup(path);
@@ -122,12 +128,6 @@ char *mountpoint_resolve(const char *path)
     if (asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
         return NULL;
     return whole;
-}
-
-/* Errors of every call on a mount whose daemon is gone, or was cut off. */
-static bool is_dead(int error)
-{
-    return error == ENOTCONN || error == ECONNABORTED;
 }
 
 /* What is wrong with using `path`, an errno. The kernel may know the attributes of a mount whose

@@ -17,6 +17,7 @@
 
 #define PARAMETER "/sys/module/fuse/parameters/enable_uring"
 #define POSSIBLE_CPUS "/sys/devices/system/cpu/possible"
+#define ONLINE_CPU "/sys/devices/system/cpu/cpu%u/online"
 
 /* -------------------------------------------------------- what the kernel says -- */
 
@@ -412,4 +413,13 @@ int uring_queue_count(void)
     if (sscanf(text, "0-%u%c", &last, &end) != 2 || end != '\n' || last >= UINT16_MAX)
         return -ENOTSUP;
     return (int)last + 1;
+}
+
+bool uring_queue_is_online(unsigned queue)
+{
+    char path[sizeof(ONLINE_CPU) + 10];
+    snprintf(path, sizeof(path), ONLINE_CPU, queue);
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char value = '1'; /* those that can't be switched off have no such file */
+    return fd < 0 || read(fd, &value, 1) != 1 || value == '1';
 }

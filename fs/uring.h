@@ -39,8 +39,10 @@ const char *uring_why_not_offered(void);
  * its queues has an entry. */
 void uring_accept(struct fuse_session *session, const struct fuse_buf *init);
 
-/* The number of queues that the kernel has, or -ENOTSUP if we can't tell. */
+/* The number of queues that the kernel has, or -ENOTSUP if we can't tell; and whether the CPU of
+ * one is there now. */
 int uring_queue_count(void);
+bool uring_queue_is_online(unsigned queue);
 
 /* An entry for a queue of the session that `fuse_fd` belongs to, not yet known to the kernel. */
 int uring_open(int fuse_fd, unsigned queue, struct uring **out);

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "store/util.h"
 #include "uring.h"
+#include "uring_offer.h"
 
 /*
  * A request may take long: it waits for a commit, or for a large file to be sealed. So a worker

@@ -1,29 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "uring.h"
 
-#include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/io_uring.h>
 #include <sched.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "log.h"
 #include "store/util.h"
-
-#define PARAMETER "/sys/module/fuse/parameters/enable_uring"
-#define POSSIBLE_CPUS "/sys/devices/system/cpu/possible"
-#define ONLINE_CPU "/sys/devices/system/cpu/cpu%u/online"
+#include "uring_offer.h"
 
 /* -------------------------------------------------------- what the kernel says -- */
 
 /* The protocol, as the kernel has it since 6.14: <linux/fuse.h> may be older. */
-#define OFFER (1ULL << 41)
-#define OFFER_FLAGS2 ((uint32_t)(OFFER >> 32))
 enum { COMMAND_REGISTER = 1, COMMAND_COMMIT_AND_FETCH = 2 };
 
 struct entry_header {
@@ -246,9 +238,10 @@ static int assemble(struct uring *uring, struct fuse_buf *request)
 }
 
 /*
- * Send the answer that is in the entry. At once, and not with the call that waits for the next
- * request, which would save a system call: it is faster so, because whoever waits for the answer
- * can go on a little earlier. Not 0: it could not be delivered.
+ * Send the answer that is in the entry, and ask for the next request. At once, and not with the
+ * call that waits for that, which would save a system call: it is not slower, because whoever waits
+ * for the answer can go on a little earlier, and so it is as from /dev/fuse: what is done after an
+ * answer is done after it has arrived. -ENOENT: it could not be delivered.
  */
 static int commit(struct uring *uring)
 {
@@ -281,7 +274,8 @@ int uring_next(struct uring *uring, struct fuse_buf *request)
         r = assemble(uring, request);
     if (r == 1)
         current = uring;
-    return r == -ENOTCONN || r == -ECONNABORTED ? 0 : r;
+    bool ended = r == -ENOTCONN || r == -ECONNABORTED || r == -ENOENT;
+    return ended ? 0 : r;
 }
 
 void uring_close(struct uring *uring)
@@ -344,7 +338,7 @@ static void accept_offer(struct iovec *iov, int count)
     if (count != 2 || out->error != 0 || iov[1].iov_len != sizeof(struct fuse_init_out))
         return;
     struct fuse_init_out *init = iov[1].iov_base;
-    init->flags2 |= OFFER_FLAGS2;
+    init->flags2 |= URING_OFFER_FLAGS2;
 }
 
 static ssize_t send_answer(int fd, struct iovec *iov, int count, void *userdata)
@@ -370,56 +364,9 @@ int uring_prepare(struct fuse_session *session)
     return fuse_session_custom_io(session, &io, sizeof(io), fuse_session_fd(session));
 }
 
-/* -------------------------------------------------------------------- negotiation -- */
-
-bool uring_is_offered(const struct fuse_buf *init)
-{
-    const struct fuse_in_header *header = init->mem;
-    const struct fuse_init_in *in = (const void *)(header + 1);
-    return init->size >= sizeof(*header) + sizeof(*in) && header->opcode == FUSE_INIT &&
-           (in->flags & FUSE_INIT_EXT) != 0 && (in->flags2 & OFFER_FLAGS2) != 0;
-}
-
-const char *uring_why_not_offered(void)
-{
-    cleanup_fd int fd = open(PARAMETER, O_RDONLY | O_CLOEXEC);
-    char value = '\0';
-    if (fd < 0)
-        return "this kernel can't, Linux 6.14 is the first that can";
-    if (read(fd, &value, 1) == 1 && value == 'N')
-        return "switched off in the kernel; to switch it on: echo Y >" PARAMETER;
-    return "the kernel doesn't offer it";
-}
-
 void uring_accept(struct fuse_session *session, const struct fuse_buf *init)
 {
     accepting = true;
     fuse_session_process_buf(session, init);
     accepting = false;
-}
-
-/* The kernel has one for each CPU that it could ever have, numbered as those. */
-int uring_queue_count(void)
-{
-    cleanup_fd int fd = open(POSSIBLE_CPUS, O_RDONLY | O_CLOEXEC);
-    char text[64] = "";
-    unsigned last = 0;
-    char end = '\0';
-    if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-        return -ENOTSUP;
-    if (strcmp(text, "0\n") == 0)
-        return 1;
-    /* Anything but a range from 0 has gaps, and there the kernel's own numbers go wrong. */
-    if (sscanf(text, "0-%u%c", &last, &end) != 2 || end != '\n' || last >= UINT16_MAX)
-        return -ENOTSUP;
-    return (int)last + 1;
-}
-
-bool uring_queue_is_online(unsigned queue)
-{
-    char path[sizeof(ONLINE_CPU) + 10];
-    snprintf(path, sizeof(path), ONLINE_CPU, queue);
-    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char value = '1'; /* those that can't be switched off have no such file */
-    return fd < 0 || read(fd, &value, 1) != 1 || value == '1';
 }

@@ -18,7 +18,6 @@
 #define FS_URING_H
 
 #include <fuse_lowlevel.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 /* Bytes in one READ or WRITE at most: all the data of one request has to fit into its entry, and
@@ -31,18 +30,9 @@ struct uring;
  * INIT. -ENOTSUP: not with this libfuse. -ENOMEM. */
 int uring_prepare(struct fuse_session *session);
 
-/* Whether the kernel offers rings, in its request INIT; why not, in half a sentence. */
-bool uring_is_offered(const struct fuse_buf *init);
-const char *uring_why_not_offered(void);
-
-/* Answer INIT, and accept the offer. After that, the kernel holds requests back until each of
- * its queues has an entry. */
+/* Answer INIT, and accept the offer (uring_offer.h). After that, the kernel holds requests back
+ * until each of its queues has an entry. */
 void uring_accept(struct fuse_session *session, const struct fuse_buf *init);
-
-/* The number of queues that the kernel has, or -ENOTSUP if we can't tell; and whether the CPU of
- * one is there now. */
-int uring_queue_count(void);
-bool uring_queue_is_online(unsigned queue);
 
 /* An entry for a queue of the session that `fuse_fd` belongs to, not yet known to the kernel. */
 int uring_open(int fuse_fd, unsigned queue, struct uring **out);

@@ -13,7 +13,7 @@ import versions
 from harness import LMDBFS, mounted, publish, read_file, run, store_stat, wait_for, write_file
 
 # What a system call on the mount may end with when its daemon dies.
-DEATH = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+DEATH = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ECANCELED)
 
 
 def until_death(work):

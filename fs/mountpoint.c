@@ -100,10 +100,11 @@ static bool find_top(struct table *table, const char *path, struct line *top)
     return found;
 }
 
-/* Errors of every call on a mount whose daemon is gone, or was cut off. */
+/* Errors of every call on a mount whose daemon is gone, or was cut off; the last is that of a
+ * request that was on its way to it by a ring. */
 static bool is_dead(int error)
 {
-    return error == ENOTCONN || error == ECONNABORTED;
+    return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
 }
 
 char *mountpoint_resolve(const char *path)

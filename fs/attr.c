@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "attr.h"
 
+#include "stats.h"
+
 /* What programs should read and write at once, for those that ask: a page. */
 #define BLOCK_SIZE 4096
 
@@ -14,7 +16,7 @@
 struct stat attr_to_stat(const struct store_attr *attr)
 {
     return (struct stat){
-        .st_ino = attr->id,
+        .st_ino = stats_is_node(attr->id) ? STORE_STATS_ID : attr->id,
         .st_mode = attr->mode,
         .st_nlink = attr->nlink,
         .st_uid = attr->uid,
@@ -30,10 +32,9 @@ struct stat attr_to_stat(const struct store_attr *attr)
 
 double attr_timeout(const struct store_attr *attr)
 {
-    if (attr->id == STORE_STATS_ID)
-        return 0;
     /* An empty file is sealed only after somebody wrote it, so its inode is there to be told. */
-    bool will_be_sealed = S_ISREG(attr->mode) && !attr->sealed && attr->size > 0;
+    bool will_be_sealed =
+        S_ISREG(attr->mode) && !attr->sealed && attr->size > 0 && !stats_is_node(attr->id);
     return will_be_sealed ? UNSEALED_TIMEOUT : ATTR_FOREVER;
 }
 
@@ -43,7 +44,7 @@ struct fuse_entry_param attr_to_entry(const struct store_attr *attr)
         .ino = attr->id,
         .attr = attr_to_stat(attr),
         .attr_timeout = attr_timeout(attr),
-        .entry_timeout = ATTR_FOREVER,
+        .entry_timeout = stats_is_node(attr->id) ? 0 : ATTR_FOREVER,
     };
 }
 

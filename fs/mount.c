@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "mount.h"
 
+#include <fcntl.h>
 #include <fuse_log.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "closing.h"
 #include "log.h"
 #include "mountpoint.h"
 #include "ops.h"
+#include "prewalk.h"
+#include "push.h"
+#include "refresh.h"
 #include "store/util.h"
 #include "uring.h"
 
@@ -69,8 +74,8 @@ static const struct {
     /* A listing is nearly always followed by a stat of what it named. */
     {FUSE_CAP_READDIRPLUS, true},
     {FUSE_CAP_READDIRPLUS_AUTO, false},
-    /* Without it, once OPEN is no longer asked, a truncation reaches nobody. */
-    {FUSE_CAP_ATOMIC_O_TRUNC, true},
+    /* The truncation would be part of OPEN, which may not be asked. */
+    {FUSE_CAP_ATOMIC_O_TRUNC, false},
     /* Content never changes under its id, so the kernel shall not drop pages because of a time. */
     {FUSE_CAP_AUTO_INVAL_DATA, false},
     {FUSE_CAP_EXPLICIT_INVAL_DATA, true},
@@ -92,8 +97,8 @@ static const struct {
     {FUSE_CAP_POSIX_ACL, false},
     {FUSE_CAP_DONT_MASK, false},
     {FUSE_CAP_IOCTL_DIR, false},
-    {FUSE_CAP_NO_OPEN_SUPPORT, false},
-    {FUSE_CAP_NO_OPENDIR_SUPPORT, false},
+    {FUSE_CAP_NO_OPEN_SUPPORT, true},
+    {FUSE_CAP_NO_OPENDIR_SUPPORT, true},
     {FUSE_CAP_PASSTHROUGH, false},
 #ifdef FUSE_CAP_OVER_IO_URING
     {FUSE_CAP_OVER_IO_URING, false}, /* that would be libfuse's rings; uring.h has ours */
@@ -102,13 +107,15 @@ static const struct {
 
 void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
 {
-    const struct mount *mount = userdata;
+    struct mount *mount = userdata;
     for (size_t i = 0; i < array_length(features); i++) {
         if (features[i].on)
             (void)fuse_set_feature_flag(conn, features[i].feature); /* if there is such */
         else
             fuse_unset_feature_flag(conn, features[i].feature);
     }
+    mount->can_skip_open = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPEN_SUPPORT);
+    mount->can_skip_opendir = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT);
     conn->max_write = mount->rings.used ? URING_TRANSFER_MAX : TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
@@ -171,6 +178,9 @@ struct mount *mount_new(const struct mount_options *options)
     mount->options = options;
     stats_init(&mount->stats);
     ways_init(&mount->ways);
+    own_init(&mount->own);
+    pthread_mutex_init(&mount->lock, NULL);
+    pthread_cond_init(&mount->decided, NULL);
     fuse_set_log_func(options->debug ? print_words : log_words);
     mount->session = new_session(mount);
     if (mount->session == NULL) {
@@ -203,6 +213,71 @@ static int start_loop(struct mount *mount, char why[STORE_WHY_MAX])
     return r;
 }
 
+static void set_mode(struct mount *mount, enum mount_mode mode)
+{
+    with_mutex(&mount->lock);
+    mount->mode = mode;
+    pthread_cond_broadcast(&mount->decided);
+}
+
+enum mount_mode mount_mode(struct mount *mount)
+{
+    with_mutex(&mount->lock);
+    while (mount->mode == MODE_UNDECIDED)
+        pthread_cond_wait(&mount->decided, &mount->lock);
+    return mount->mode;
+}
+
+/* What it takes to know when a file is no longer written, without RELEASE. */
+static int start_closing(struct mount *mount, int own)
+{
+    if (mount->options->read_only)
+        return 0;
+    return own < 0 ? own : closing_start(mount, &mount->closing);
+}
+
+/* Without these it all works, slower. */
+static void start_helpers(struct mount *mount, int own)
+{
+    int r = push_start(mount, &mount->push);
+    if (r == 0 && own == 0)
+        r = prewalk_start(mount, &mount->prewalk);
+    if (r == 0 && own == 0 && !mount->options->read_only)
+        r = refresh_start(mount, &mount->refresh);
+    if (r < 0)
+        log_line(LOG_WARNING, "cannot read ahead of others: %s", strerror(-r));
+}
+
+/* The first answer is remembered by the kernel for all files: give it now. */
+static void settle(const struct mount *mount)
+{
+    cleanup_free char *path = NULL;
+    if (asprintf(&path, "%s/%s/%s", mount->options->mountpoint, STORE_CONTROL_NAME,
+                 STORE_STATS_NAME) < 0)
+        return;
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    (void)fd; /* failing, the first user settles it */
+}
+
+static void decide(struct mount *mount)
+{
+    int own = own_open(&mount->own, mount->options->mountpoint, mount->device);
+    start_helpers(mount, own);
+    int r = mount->can_skip_open ? start_closing(mount, own) : -EOPNOTSUPP;
+    if (r == 0)
+        ways_set(&mount->ways, WAY_open, "by the kernel", NULL);
+    else if (!mount->can_skip_open)
+        ways_set(&mount->ways, WAY_open, "a request each", "this kernel's FUSE needs it");
+    else if (r == -EPERM)
+        ways_set(&mount->ways, WAY_open, "a request each",
+                 "without CAP_SYS_ADMIN we can't see when a file is closed; with -o ro, no need");
+    else
+        ways_set(&mount->ways, WAY_open, "a request each",
+                 "this kernel can't tell when a file is closed: %s", strerror(-r));
+    set_mode(mount, r == 0 ? MODE_NO_OPEN : MODE_OPEN);
+    settle(mount);
+}
+
 int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX])
 {
     const char *path = mount->options->mountpoint;
@@ -219,16 +294,48 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
     }
     mount->device = mountpoint_device(path);
     r = start_loop(mount, why);
+    if (r == 0)
+        decide(mount);
     if (r < 0) {
         (void)mountpoint_detach(path, mount->device);
+        set_mode(mount, MODE_OPEN); /* nobody shall wait for it any more */
         loop_stop(steal_pointer(&mount->loop));
     }
     return r;
 }
 
-int mount_ended_fd(const struct mount *mount)
+/* End what uses the mount by itself: it would never end the session while we do. What was closed
+ * last gets sealed. Twice does no harm. */
+static void let_go(struct mount *mount)
 {
-    return loop_ended_fd(mount->loop);
+    prewalk_stop(mount->prewalk);
+    refresh_stop(mount->refresh);
+    push_stop(mount->push);
+    closing_stop(mount->closing);
+    own_close(&mount->own);
+}
+
+/*
+ * Somebody may unmount it while others still use it (umount -l), or have it mounted in a namespace
+ * that we can't see. Then it goes on for them; but what they write gets sealed only at the next
+ * start.
+ */
+void mount_wait(struct mount *mount, int fd)
+{
+    cleanup_fd int table = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+    struct pollfd fds[] = {
+        {.fd = fd, .events = POLLIN},
+        {.fd = loop_ended_fd(mount->loop), .events = POLLIN},
+        {.fd = table, .events = POLLPRI},
+    };
+    while ((fds[0].revents | fds[1].revents) == 0) {
+        if (fds[2].fd >= 0 && !mountpoint_device_in_use(mount->device)) {
+            let_go(mount);
+            fds[2].fd = -1;
+        }
+        if (poll(fds, array_length(fds), -1) < 0)
+            fds[0].revents = fds[1].revents = 0;
+    }
 }
 
 /* True if the kernel has ended the session, or does so within the time. */
@@ -248,13 +355,16 @@ void mount_stop(struct mount *mount)
 {
     if (mount->loop == NULL)
         return;
-    if (!has_ended(mount, 0)) {
+    bool ended = has_ended(mount, 0);
+    if (!ended) {
         int r = mountpoint_detach(mount->options->mountpoint, mount->device);
         if (r < 0)
             log_line(LOG_ERR, "can't unmount %s: %s; it is dead from now on: umount -l %s",
                      mount->options->mountpoint, strerror(-r), mount->options->mountpoint);
-        (void)has_ended(mount, STOP_GRACE_MS);
     }
+    let_go(mount);
+    if (!ended)
+        (void)has_ended(mount, STOP_GRACE_MS);
     loop_stop(steal_pointer(&mount->loop));
 }
 
@@ -264,6 +374,10 @@ void mount_free(struct mount *mount)
         return;
     if (mount->session != NULL)
         fuse_session_destroy(mount->session);
+    prewalk_free(mount->prewalk);
+    refresh_free(mount->refresh);
+    push_free(mount->push);
+    closing_free(mount->closing);
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
     free(mount);

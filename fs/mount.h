@@ -14,9 +14,27 @@
 #include "loop.h"
 #include "metrics.h"
 #include "options.h"
+#include "own.h"
 #include "stats.h"
 #include "store/store.h"
 #include "ways.h"
+
+struct closing;
+struct push;
+struct refresh;
+struct prewalk;
+
+/*
+ * Whether the kernel asks us each time that a file is opened and closed. Without, a warm read makes
+ * no request at all: it is the better way, if there is another to learn when a file is no longer
+ * written (closing.h), and unless the answer to OPEN has something to say. The answer to the first
+ * OPEN decides for the whole session.
+ */
+enum mount_mode {
+    MODE_UNDECIDED,
+    MODE_OPEN,    /* OPEN and RELEASE are served; writers are counted by the store */
+    MODE_NO_OPEN, /* they are not asked */
+};
 
 struct mount {
     const struct mount_options *options; /* borrowed */
@@ -28,6 +46,17 @@ struct mount {
     struct stats stats;
     struct ways ways;
     dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
+    struct own own;
+    struct closing *closing; /* NULL: the store counts the writers, or there are none */
+    /* What is done before it is asked for. Each may be NULL: not possible here. */
+    struct push *push;
+    struct prewalk *prewalk;
+    struct refresh *refresh;
+    bool can_skip_open, can_skip_opendir; /* the kernel can do without these requests */
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t decided;
+    enum mount_mode mode;
 };
 
 /* NULL: no memory. `options` must live as long as the mount. */
@@ -42,8 +71,11 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
 /* What the session is made with: called by libfuse with the mount, when the kernel says INIT. */
 void mount_negotiate(void *userdata, struct fuse_conn_info *conn);
 
-/* Becomes readable when somebody has unmounted it. */
-int mount_ended_fd(const struct mount *mount);
+/* How files are opened. For requests; waits until that is decided, which is soon. */
+enum mount_mode mount_mode(struct mount *mount);
+
+/* Wait until it was unmounted and nobody uses it any more, or `fd` becomes readable. */
+void mount_wait(struct mount *mount, int fd);
 
 /* Unmount if it still is mounted, serve to the end what was asked, and stop. Files that are
  * open now can't be used any longer. Nothing to do for a mount that was not started. */

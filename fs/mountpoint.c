@@ -189,6 +189,17 @@ dev_t mountpoint_device(const char *path)
     return table.file != NULL && find_top(&table, path, &top) ? top.device : 0;
 }
 
+bool mountpoint_device_in_use(dev_t device)
+{
+    cleanup_table struct table table = {.file = fopen("/proc/self/mountinfo", "re")};
+    struct line line;
+    while (table.file != NULL && table_next(&table, &line)) {
+        if (line.device == device)
+            return true;
+    }
+    return table.file == NULL;
+}
+
 /* Who is not root may unmount what he mounted with the help of a set-uid program. */
 static int fusermount(const char *path)
 {

@@ -29,6 +29,9 @@ int mountpoint_prepare(const char *path, char why[STORE_WHY_MAX]);
 /* The device number of what is mounted on top of `path`, 0 if nothing is. */
 dev_t mountpoint_device(const char *path);
 
+/* Whether `device` is mounted anywhere. True too if that can't be found out. */
+bool mountpoint_device_in_use(dev_t device);
+
 /* Take the mount of `device` away from `path` at once, whoever still uses it. Nothing to do if it
  * is not on top there any more. */
 int mountpoint_detach(const char *path, dev_t device);

@@ -7,19 +7,20 @@
 
 bool node_is_reserved(uint64_t id)
 {
-    return id == STORE_CONTROL_ID || id == STORE_STATS_ID;
+    return id == STORE_CONTROL_ID || stats_is_node(id);
 }
 
 /* Owner and times are those of the root. */
-static int reserved_getattr(struct store *store, uint64_t id, struct store_attr *attr)
+static int control_getattr(struct mount *mount, struct store_attr *attr)
 {
     struct store_attr root;
-    int r = store_getattr(store, STORE_ROOT_ID, &root);
+    int r = store_getattr(mount->store, STORE_ROOT_ID, &root);
     if (r < 0)
         return r;
     *attr = (struct store_attr){
-        .id = id,
-        .mode = id == STORE_CONTROL_ID ? S_IFDIR | 0555 : S_IFREG | 0444,
+        .id = STORE_CONTROL_ID,
+        .mode = S_IFDIR | 0555,
+        .full_mode = S_IFDIR | 0555,
         .uid = root.uid,
         .gid = root.gid,
         .nlink = 1,
@@ -29,52 +30,53 @@ static int reserved_getattr(struct store *store, uint64_t id, struct store_attr 
         .btime = root.btime,
         .parent = STORE_ROOT_ID,
     };
-    attr->full_mode = attr->mode;
     return 0;
 }
 
-int node_getattr(struct store *store, uint64_t id, struct store_attr *attr)
+int node_getattr(struct mount *mount, uint64_t id, struct store_attr *attr)
 {
-    return node_is_reserved(id) ? reserved_getattr(store, id, attr)
-                                : store_getattr(store, id, attr);
+    if (id == STORE_CONTROL_ID)
+        return control_getattr(mount, attr);
+    return stats_is_node(id) ? stats_getattr(mount, id, attr)
+                             : store_getattr(mount->store, id, attr);
 }
 
-static int parent_of(struct store *store, uint64_t id, uint64_t *parent)
+static int parent_of(struct mount *mount, uint64_t id, uint64_t *parent)
 {
     struct store_attr attr;
     if (id == STORE_ROOT_ID || id == STORE_STAGING_ID) {
         *parent = id == STORE_ROOT_ID ? STORE_ROOT_ID : STORE_CONTROL_ID;
         return 0;
     }
-    int r = node_getattr(store, id, &attr);
+    int r = node_getattr(mount, id, &attr);
     if (r < 0)
         return r;
     *parent = attr.parent;
     return S_ISDIR(attr.mode) ? 0 : -ENOTDIR;
 }
 
-static int control_lookup(struct store *store, const char *name, struct store_attr *attr)
+static int control_lookup(struct mount *mount, const char *name, struct store_attr *attr)
 {
     if (strcmp(name, STORE_STAGING_NAME) == 0)
-        return node_getattr(store, STORE_STAGING_ID, attr);
+        return node_getattr(mount, STORE_STAGING_ID, attr);
     if (strcmp(name, STORE_STATS_NAME) == 0)
-        return node_getattr(store, STORE_STATS_ID, attr);
+        return stats_lookup(mount, attr);
     return -ENOENT;
 }
 
-int node_lookup(struct store *store, uint64_t parent, const char *name, struct store_attr *attr)
+int node_lookup(struct mount *mount, uint64_t parent, const char *name, struct store_attr *attr)
 {
     if (strcmp(name, ".") == 0)
-        return node_getattr(store, parent, attr);
+        return node_getattr(mount, parent, attr);
     if (strcmp(name, "..") == 0) {
-        int r = parent_of(store, parent, &parent);
-        return r < 0 ? r : node_getattr(store, parent, attr);
+        int r = parent_of(mount, parent, &parent);
+        return r < 0 ? r : node_getattr(mount, parent, attr);
     }
     if (parent == STORE_CONTROL_ID)
-        return control_lookup(store, name, attr);
+        return control_lookup(mount, name, attr);
     if (parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0)
-        return node_getattr(store, STORE_CONTROL_ID, attr);
-    return store_lookup(store, parent, name, attr);
+        return node_getattr(mount, STORE_CONTROL_ID, attr);
+    return store_lookup(mount->store, parent, name, attr);
 }
 
 int node_name_changeable(uint64_t parent, const char *name)
@@ -87,29 +89,31 @@ int node_name_changeable(uint64_t parent, const char *name)
     return reserved ? -EBUSY : -EPERM;
 }
 
-int node_lease(struct store *store, uint64_t id)
+int node_lease(struct mount *mount, uint64_t id)
 {
-    return id < STORE_FIRST_ID ? 0 : store_lease(store, id);
+    return id < STORE_FIRST_ID || stats_is_node(id) ? 0 : store_lease(mount->store, id);
 }
 
-void node_lease_drop(struct store *store, uint64_t id, uint64_t count)
+void node_lease_drop(struct mount *mount, uint64_t id, uint64_t count)
 {
-    if (id >= STORE_FIRST_ID)
-        store_lease_drop(store, id, count);
+    if (stats_is_node(id))
+        stats_forget(mount, id, count);
+    else if (id >= STORE_FIRST_ID)
+        store_lease_drop(mount->store, id, count);
 }
 
-int node_lookup_leased(struct store *store, uint64_t parent, const char *name,
+int node_lookup_leased(struct mount *mount, uint64_t parent, const char *name,
                        struct store_attr *attr)
 {
-    int r = node_lookup(store, parent, name, attr);
-    if (r < 0 || attr->id < STORE_FIRST_ID)
+    int r = node_lookup(mount, parent, name, attr);
+    if (r < 0 || attr->id < STORE_FIRST_ID || stats_is_node(attr->id))
         return r;
     uint64_t id = attr->id;
-    r = node_lease(store, id);
+    r = node_lease(mount, id);
     if (r < 0)
         return r;
-    r = store_getattr(store, id, attr); /* still there? Then it stays. */
+    r = store_getattr(mount->store, id, attr); /* still there? Then it stays. */
     if (r < 0)
-        node_lease_drop(store, id, 1);
+        node_lease_drop(mount, id, 1);
     return r;
 }

@@ -6,7 +6,7 @@
  *   /.lmdbfs            STORE_CONTROL_ID, reachable by name but not listed, can't be changed
  *   /.lmdbfs/staging    STORE_STAGING_ID, a directory record like any other, but it stays where it
  * is
- *   /.lmdbfs/stats      STORE_STATS_ID, see stats.h
+ *   /.lmdbfs/stats      a node of its own for each look at it, see stats.h
  *
  * Node id, inode number and record id are the same number, and it is never given out twice. So
  * there is no table of nodes: the store is asked, and counts what the kernel holds.
@@ -16,15 +16,15 @@
 
 #include <stdbool.h>
 
-#include "store/store.h"
+#include "mount.h"
 
 /* True for the nodes that have no record. Nothing of store.h may be asked about them. */
 bool node_is_reserved(uint64_t id);
 
-int node_getattr(struct store *store, uint64_t id, struct store_attr *attr);
+int node_getattr(struct mount *mount, uint64_t id, struct store_attr *attr);
 
 /* The node that `name` in directory `parent` leads to, also for "." and "..". */
-int node_lookup(struct store *store, uint64_t parent, const char *name, struct store_attr *attr);
+int node_lookup(struct mount *mount, uint64_t parent, const char *name, struct store_attr *attr);
 
 /* Whether the name may be made, changed or removed: 0, or -EPERM in the reserved directory, or
  * -EBUSY if it is a reserved name itself. */
@@ -34,15 +34,15 @@ int node_name_changeable(uint64_t parent, const char *name);
  * Take the lease that goes with every answer that makes the kernel count one more lookup, and
  * give leases back. Reserved nodes and the store's fixed directories don't need any.
  */
-int node_lease(struct store *store, uint64_t id);
-void node_lease_drop(struct store *store, uint64_t id, uint64_t count);
+int node_lease(struct mount *mount, uint64_t id);
+void node_lease_drop(struct mount *mount, uint64_t id, uint64_t count);
 
 /*
  * node_lookup() and node_lease() in one, safe against the record's end between them. (The
  * kernel locks a directory while it looks up a name there, but not for ".", by which it looks
  * up the node of a file handle.)
  */
-int node_lookup_leased(struct store *store, uint64_t parent, const char *name,
+int node_lookup_leased(struct mount *mount, uint64_t parent, const char *name,
                        struct store_attr *attr);
 
 #endif

@@ -6,6 +6,7 @@
 #include "attr.h"
 #include "node.h"
 #include "reply.h"
+#include "sealing.h"
 
 /* The unit in which statfs counts, bytes. */
 #define STATFS_BLOCK 4096
@@ -17,7 +18,7 @@ void ops_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_getattr);
     struct store_attr attr;
-    int r = node_getattr(mount->store, id, &attr);
+    int r = node_getattr(mount, id, &attr);
     if (r < 0)
         reply_result(req, r);
     else
@@ -36,7 +37,7 @@ void ops_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_f
 {
     struct mount *mount = request_begin(req, METRICS_statx);
     struct store_attr attr;
-    int r = node_getattr(mount->store, id, &attr);
+    int r = node_getattr(mount, id, &attr);
     if (r < 0) {
         reply_result(req, r);
         return;
@@ -63,17 +64,21 @@ void ops_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_f
 #endif
 
 /*
- * A change of the size is a write by somebody who may not have the file open, and may be the
- * last one: counted as a writer, the file gets sealed afterwards.
+ * A change of the size is a write, perhaps by somebody who does not have the file open. Where the
+ * store counts the writers he is one for this moment, and the file may get sealed afterwards.
  */
-static int set_as_writer(struct store *store, uint64_t id, unsigned which,
-                         const struct store_attr *attr, struct store_attr *now)
+static int set_size(struct mount *mount, uint64_t id, unsigned which, const struct store_attr *attr,
+                    bool open, struct store_attr *now)
 {
-    int r = store_writer_open(store, id);
+    bool counted = mount_mode(mount) == MODE_OPEN;
+    int r = counted ? store_writer_open(mount->store, id) : 0;
     if (r < 0)
         return r;
-    r = store_setattr(store, id, which, attr, now);
-    store_writer_close(store, id);
+    r = store_setattr(mount->store, id, which, attr, now);
+    if (counted)
+        store_writer_close(mount->store, id);
+    else if (r == 0)
+        sealing_written(mount, id, open);
     return r;
 }
 
@@ -107,7 +112,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
     if (to_set & FUSE_SET_ATTR_KILL_SUID)
         r = without_privileges(mount->store, id, &which, &attr);
     if (r == 0)
-        r = (which & STORE_SET_SIZE) ? set_as_writer(mount->store, id, which, &attr, &now)
+        r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, fi != NULL, &now)
                                      : store_setattr(mount->store, id, which, &attr, &now);
     if (r < 0)
         reply_result(req, r);

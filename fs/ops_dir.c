@@ -7,6 +7,9 @@
 #include "attr.h"
 #include "buffer.h"
 #include "node.h"
+#include "prewalk.h"
+#include "push.h"
+#include "refresh.h"
 #include "reply.h"
 #include "store/util.h"
 
@@ -55,7 +58,7 @@ static bool add_leased(struct listing *listing, const char *name, const struct s
     size_t left = listing->size - listing->used;
     if (fuse_add_direntry_plus(listing->req, NULL, 0, name, NULL, 0) > left)
         return false;
-    listing->error = node_lease(listing->mount->store, attr->id);
+    listing->error = node_lease(listing->mount, attr->id);
     if (listing->error < 0)
         return false;
     struct fuse_entry_param entry = attr_to_entry(attr);
@@ -73,19 +76,11 @@ static bool add_entry(void *arg, const char *name, uint64_t id, mode_t type, off
     return add_plain(listing, name, &(struct stat){.st_ino = id, .st_mode = type}, next);
 }
 
-/* An entry that has no place in the store. */
-static bool add_node(struct listing *listing, const char *name, uint64_t id, off_t next)
-{
-    struct store_attr attr;
-    listing->error = node_getattr(listing->mount->store, id, &attr);
-    return listing->error == 0 && add_entry(listing, name, id, attr.mode, next, &attr);
-}
-
 /* "." and "..". False: there is no room for more. */
 static bool add_dots(struct listing *listing, uint64_t id, off_t cursor)
 {
     struct store_attr up;
-    listing->error = node_lookup(listing->mount->store, id, "..", &up);
+    listing->error = node_lookup(listing->mount, id, "..", &up);
     if (listing->error < 0)
         return false;
     struct stat here = {.st_ino = id, .st_mode = S_IFDIR},
@@ -94,13 +89,16 @@ static bool add_dots(struct listing *listing, uint64_t id, off_t cursor)
            add_plain(listing, "..", &above, BEHIND_DOTDOT);
 }
 
+/* What it leads to is looked up by who wants to know. */
 static void list_control(struct listing *listing, off_t cursor)
 {
+    struct stat staging = {.st_ino = STORE_STAGING_ID, .st_mode = S_IFDIR},
+                stats = {.st_ino = STORE_STATS_ID, .st_mode = S_IFREG};
     if (cursor < BEHIND_STAGING &&
-        !add_node(listing, STORE_STAGING_NAME, STORE_STAGING_ID, BEHIND_STAGING))
+        !add_plain(listing, STORE_STAGING_NAME, &staging, BEHIND_STAGING))
         return;
     if (cursor < BEHIND_STATS)
-        add_node(listing, STORE_STATS_NAME, STORE_STATS_ID, BEHIND_STATS);
+        add_plain(listing, STORE_STATS_NAME, &stats, BEHIND_STATS);
 }
 
 static void list(struct listing *listing, uint64_t id, off_t cursor)
@@ -117,6 +115,19 @@ static void list(struct listing *listing, uint64_t id, off_t cursor)
         listing->error = r;
 }
 
+static void note_listing(const struct listing *listing, pid_t pid, uint64_t id, off_t cursor)
+{
+    const struct mount *mount = listing->mount;
+    if (mount->prewalk != NULL && cursor == 0)
+        prewalk_listed(mount->prewalk, pid);
+    for (size_t i = 0; mount->refresh != NULL && i < listing->leased_count; i++)
+        refresh_seen(mount->refresh, id, listing->leased[i]);
+    if (mount->refresh != NULL)
+        refresh_read(mount->refresh, id);
+    if (mount->push != NULL)
+        push_listed(mount->push, listing->leased, listing->leased_count);
+}
+
 static void reply_listing(struct listing *listing, uint64_t id, off_t cursor)
 {
     list(listing, id, cursor);
@@ -125,10 +136,13 @@ static void reply_listing(struct listing *listing, uint64_t id, off_t cursor)
         reply_result(listing->req, listing->error);
         return;
     }
-    if (fuse_reply_buf(listing->req, listing->buffer, listing->used) == 0)
+    pid_t pid = fuse_req_ctx(listing->req)->pid; /* the answer ends the request */
+    if (fuse_reply_buf(listing->req, listing->buffer, listing->used) == 0) {
+        note_listing(listing, pid, id, cursor);
         return;
+    }
     for (size_t i = 0; i < listing->leased_count; i++)
-        node_lease_drop(listing->mount->store, listing->leased[i], 1);
+        node_lease_drop(listing->mount, listing->leased[i], 1);
 }
 
 void ops_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
@@ -162,7 +176,11 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t cursor,
  * right from one opening to the next. */
 void ops_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-    request_begin(req, METRICS_opendir);
+    const struct mount *mount = request_begin(req, METRICS_opendir);
+    if (mount->can_skip_opendir) {
+        reply_result(req, -ENOSYS); /* then the kernel does the same by itself, for ever */
+        return;
+    }
     fi->cache_readdir = 1;
     fi->keep_cache = 1;
     fuse_reply_open(req, fi);

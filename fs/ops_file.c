@@ -2,12 +2,14 @@
 #include "ops.h"
 
 #include <errno.h>
-#include <fcntl.h>
 
 #include "attr.h"
 #include "buffer.h"
 #include "node.h"
+#include "push.h"
+#include "refresh.h"
 #include "reply.h"
+#include "sealing.h"
 
 /*
  * Whether a write takes the set-uid and set-gid bits away: not if the writer has CAP_FSETID,
@@ -35,53 +37,32 @@ static int kill_privileges(struct store *store, uint64_t id)
     return store_setattr(store, id, STORE_SET_MODE, &attr, &attr);
 }
 
-static int truncate_file(struct store *store, uint64_t id, const struct fuse_file_info *fi)
-{
-    struct store_attr attr = {.size = 0};
-    int r = store_setattr(store, id, STORE_SET_SIZE, &attr, &attr);
-    return r == 0 && kills_privileges(fi) ? kill_privileges(store, id) : r;
-}
-
-/* A descriptor for writing counts as a writer until RELEASE, one that only truncates during this
- * call. Published files have no writers: -EPERM, as if they were immutable. */
-static int open_for_change(struct store *store, uint64_t id, const struct fuse_file_info *fi)
-{
-    int r = store_writer_open(store, id);
-    if (r < 0)
-        return r;
-    if (fi->flags & O_TRUNC)
-        r = truncate_file(store, id, fi);
-    if (r < 0 || !request_writes(fi))
-        store_writer_close(store, id);
-    return r;
-}
-
-static void open_stats(fuse_req_t req, struct fuse_file_info *fi, bool changes)
-{
-    /* Not cached, and not cut off at its size, which is 0 as those of files in /proc. */
-    fi->direct_io = 1;
-    if (changes)
-        reply_result(req, -EPERM);
-    else
-        fuse_reply_open(req, fi);
-}
-
 void ops_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_open);
-    bool changes = request_writes(fi) || (fi->flags & O_TRUNC);
-    if (node_is_reserved(id)) {
-        open_stats(req, fi, changes);
+    if (mount_mode(mount) == MODE_NO_OPEN) {
+        reply_result(req, -ENOSYS); /* then the kernel does it by itself, for ever */
         return;
     }
-    int r = changes ? open_for_change(mount->store, id, fi) : 0;
+    /* Published files have no writers: -EPERM, as if they were immutable. */
+    bool writes = request_writes(fi);
+    int r = !writes ? 0 : node_is_reserved(id) ? -EPERM : store_writer_open(mount->store, id);
     if (r < 0) {
         reply_result(req, r);
         return;
     }
     request_open_flags(fi);
-    if (fuse_reply_open(req, fi) < 0 && request_writes(fi))
+    if (fuse_reply_open(req, fi) < 0 && writes)
         store_writer_close(mount->store, id);
+}
+
+/* Before the answer, so that what comes next is on its way when the reader has this. */
+static void look_ahead(struct mount *mount, uint64_t id, off_t offset, size_t size)
+{
+    if (mount->refresh != NULL)
+        refresh_read(mount->refresh, id);
+    if (mount->push != NULL && offset == 0 && size <= PUSH_MOST)
+        push_read(mount->push, id);
 }
 
 void ops_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -90,13 +71,15 @@ void ops_read(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct f
     void *buffer = buffer_get(size);
     ssize_t n = -ENOMEM;
     if (buffer != NULL)
-        n = node_is_reserved(id) ? stats_read(mount, fuse_req_ctx(req)->pid, buffer, size, offset)
+        n = node_is_reserved(id) ? stats_read(mount, id, buffer, size, offset)
                                  : store_read(mount->store, id, buffer, size, offset);
     if (n < 0) {
         reply_result(req, (int)n);
         return;
     }
     metrics_add(&mount->metrics.read_bytes, (uint64_t)n);
+    if (!node_is_reserved(id))
+        look_ahead(mount, id, offset, (size_t)n);
     fuse_reply_buf(req, buffer, (size_t)n);
 }
 
@@ -104,8 +87,12 @@ void ops_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off
                struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_write);
-    ssize_t n = store_write(mount->store, id, data, size, offset);
+    ssize_t n = node_is_reserved(id) ? -EPERM : store_write(mount->store, id, data, size, offset);
     int r = n < 0 ? (int)n : 0;
+    if (r == 0)
+        sealing_written(mount, id, true);
+    else if (r == -EPERM)
+        sealing_refused(mount, id);
     if (r == 0 && kills_privileges(fi))
         r = kill_privileges(mount->store, id);
     if (r < 0) {
@@ -116,18 +103,18 @@ void ops_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off
     fuse_reply_write(req, (size_t)n);
 }
 
-/* Called for each close(2) of each duplicate: nothing to do, and asked only if the kernel
- * ignores what request_open_flags() says. */
+/* Called for each close(2) of each duplicate: nothing to do. Not asked again. */
 void ops_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     request_begin(req, METRICS_flush);
-    reply_result(req, 0);
+    reply_result(req, -ENOSYS);
 }
 
 void ops_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_release);
-    if (request_writes(fi) && !node_is_reserved(id))
+    /* It comes also for a file that was created before the first OPEN was answered. */
+    if (mount_mode(mount) == MODE_OPEN && request_writes(fi))
         store_writer_close(mount->store, id);
     reply_result(req, 0);
 }
@@ -142,5 +129,8 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t 
                    struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_fallocate);
-    reply_result(req, store_fallocate(mount->store, id, mode, offset, length));
+    int r = node_is_reserved(id) ? -EPERM : store_fallocate(mount->store, id, mode, offset, length);
+    if (r == 0)
+        sealing_written(mount, id, true);
+    reply_result(req, r);
 }

@@ -6,13 +6,25 @@
 
 #include "attr.h"
 #include "node.h"
+#include "prewalk.h"
+#include "refresh.h"
 #include "reply.h"
+
+static void note_lookup(struct mount *mount, pid_t pid, uint64_t parent, uint64_t id)
+{
+    if (mount->prewalk != NULL)
+        prewalk_looked_up(mount->prewalk, pid, parent);
+    if (mount->refresh != NULL)
+        refresh_seen(mount->refresh, parent, id);
+}
 
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct mount *mount = request_begin(req, METRICS_lookup);
     struct store_attr attr;
-    int r = node_lookup_leased(mount->store, parent, name, &attr);
+    int r = node_lookup_leased(mount, parent, name, &attr);
+    if (r == 0 && attr.id >= STORE_FIRST_ID && !node_is_reserved(attr.id))
+        note_lookup(mount, fuse_req_ctx(req)->pid, parent, attr.id);
     if (r == -ENOENT)
         reply_no_entry(req);
     else if (r < 0)
@@ -24,7 +36,7 @@ void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void forget(struct mount *mount, fuse_ino_t id, uint64_t count)
 {
     metrics_add(&mount->metrics.forgets, count);
-    node_lease_drop(mount->store, id, count);
+    node_lease_drop(mount, id, count);
 }
 
 void ops_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
@@ -88,10 +100,10 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
 static void reply_created(fuse_req_t req, struct mount *mount, const struct store_attr *attr,
                           struct fuse_file_info *fi)
 {
-    bool writes = request_writes(fi);
-    int r = node_lease(mount->store, attr->id);
+    bool writes = request_writes(fi) && mount_mode(mount) == MODE_OPEN;
+    int r = node_lease(mount, attr->id);
     if (r == 0 && writes && (r = store_writer_open(mount->store, attr->id)) < 0)
-        node_lease_drop(mount->store, attr->id, 1);
+        node_lease_drop(mount, attr->id, 1);
     if (r < 0) {
         reply_result(req, r);
         return;
@@ -101,7 +113,7 @@ static void reply_created(fuse_req_t req, struct mount *mount, const struct stor
     if (fuse_reply_create(req, &entry, fi) < 0) {
         if (writes)
             store_writer_close(mount->store, attr->id);
-        node_lease_drop(mount->store, attr->id, 1);
+        node_lease_drop(mount, attr->id, 1);
     }
 }
 

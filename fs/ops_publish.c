@@ -14,6 +14,7 @@
 #include "log.h"
 #include "node.h"
 #include "reply.h"
+#include "sealing.h"
 
 /*
  * The kernel locks the directories for as long as a rename takes, so it must not wait until a large
@@ -28,12 +29,10 @@ struct later {
     uint64_t tree; /* a directory that leaves staging; 0: none */
 };
 
+/* Unless somebody writes it: then it is sealed when he closes it. */
 static int seal(struct mount *mount, uint64_t id)
 {
-    int r = store_seal(mount->store, id);
-    /* The write bits are gone. Told before we answer, so that nobody sees them afterwards. */
-    if (r == 0)
-        mount_attr_changed(mount, id);
+    int r = sealing_now(mount, id);
     return r == -EBUSY ? 0 : r;
 }
 
@@ -56,7 +55,7 @@ static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t
     if (to_staging != 0)
         return to_staging < 0 ? to_staging : 0;
     later->tree = id;
-    return store_publish_tree(mount->store, id);
+    return sealing_tree(mount, id);
 }
 
 /*
@@ -88,13 +87,11 @@ static void after_move(struct mount *mount, const struct later *later)
 {
     /* Files that were made in it while it was finished are still held: once more. */
     if (later->tree != 0)
-        (void)store_publish_tree(mount->store, later->tree);
+        (void)sealing_tree(mount, later->tree);
     if (later->id == 0)
         return;
     if (later->large) {
-        /* When the last writer goes, it is sealed in the background. */
-        if (store_writer_open(mount->store, later->id) == 0)
-            store_writer_close(mount->store, later->id);
+        sealing_later(mount, later->id);
         return;
     }
     int r = seal(mount, later->id);

@@ -27,10 +27,10 @@ static void reply_value(fuse_req_t req, const char *value, size_t length, size_t
 }
 
 /* 1 if the record has a hash, 0 if it is a file that may still get one, -ENODATA for all others. */
-static int get_hash(struct store *store, uint64_t id, char digits[HASH_DIGITS + 1])
+static int get_hash(struct mount *mount, uint64_t id, char digits[HASH_DIGITS + 1])
 {
     struct store_attr attr;
-    int r = node_getattr(store, id, &attr);
+    int r = node_getattr(mount, id, &attr);
     if (r < 0)
         return r;
     if (!S_ISREG(attr.mode) || node_is_reserved(id))
@@ -46,7 +46,7 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t size)
 {
     struct mount *mount = request_begin(req, METRICS_getxattr);
     char digits[HASH_DIGITS + 1];
-    int r = strcmp(name, HASH_NAME) == 0 ? get_hash(mount->store, id, digits) : -ENODATA;
+    int r = strcmp(name, HASH_NAME) == 0 ? get_hash(mount, id, digits) : -ENODATA;
     if (r == 1)
         reply_value(req, digits, HASH_DIGITS, size);
     else
@@ -57,7 +57,7 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 {
     struct mount *mount = request_begin(req, METRICS_listxattr);
     char digits[HASH_DIGITS + 1];
-    int r = get_hash(mount->store, id, digits);
+    int r = get_hash(mount, id, digits);
     if (r < 0 && r != -ENODATA)
         reply_result(req, r);
     else
@@ -70,7 +70,7 @@ void ops_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *v
 {
     struct mount *mount = request_begin(req, METRICS_setxattr);
     char digits[HASH_DIGITS + 1];
-    int r = strcmp(name, HASH_NAME) == 0 ? get_hash(mount->store, id, digits) : -ENOTSUP;
+    int r = strcmp(name, HASH_NAME) == 0 ? get_hash(mount, id, digits) : -ENOTSUP;
     if (r == 1 && (size != HASH_DIGITS || memcmp(value, digits, size) != 0))
         r = -EPERM;
     reply_result(req, r < 0 ? r : 0);
@@ -81,6 +81,6 @@ void ops_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 {
     struct mount *mount = request_begin(req, METRICS_removexattr);
     char digits[HASH_DIGITS + 1];
-    int r = strcmp(name, HASH_NAME) == 0 ? get_hash(mount->store, id, digits) : -ENODATA;
+    int r = strcmp(name, HASH_NAME) == 0 ? get_hash(mount, id, digits) : -ENODATA;
     reply_result(req, r == 1 ? 0 : r == 0 ? -ENODATA : r);
 }

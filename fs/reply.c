@@ -50,12 +50,12 @@ void reply_leased_entry(fuse_req_t req, struct mount *mount, const struct store_
 {
     struct fuse_entry_param entry = attr_to_entry(attr);
     if (fuse_reply_entry(req, &entry) < 0)
-        node_lease_drop(mount->store, attr->id, 1);
+        node_lease_drop(mount, attr->id, 1);
 }
 
 void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr)
 {
-    int r = node_lease(mount->store, attr->id);
+    int r = node_lease(mount, attr->id);
     if (r < 0)
         reply_result(req, r);
     else

@@ -2,9 +2,23 @@
 #include "stats.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "mount.h"
+#include "node.h"
+#include "prewalk.h"
+#include "push.h"
 #include "store/util.h"
+
+#define NODE_BIT ((uint64_t)1 << 63)
+
+struct stats_text {
+    struct stats_text *next;
+    uint64_t id;
+    uint64_t lookups; /* that the kernel counts */
+    char *text;
+    size_t length;
+};
 
 static void print_store(FILE *out, struct store *store)
 {
@@ -37,6 +51,19 @@ static void print_store(FILE *out, struct store *store)
                   s.leases);
 }
 
+/* What was done before it was asked for. */
+static void print_ahead(FILE *out, const struct mount *mount)
+{
+    if (mount->push != NULL)
+        metrics_print(out, "lmdbfs_pushed_files_total", "counter",
+                      "Files whose content was put into the kernel's cache before a READ.",
+                      push_count(mount->push));
+    if (mount->prewalk != NULL)
+        metrics_print(out, "lmdbfs_prewalked_directories_total", "counter",
+                      "Directories that were listed before their names were looked up.",
+                      prewalk_count(mount->prewalk));
+}
+
 static int make_text(struct mount *mount, char **text, size_t *length)
 {
     FILE *out = open_memstream(text, length);
@@ -44,6 +71,7 @@ static int make_text(struct mount *mount, char **text, size_t *length)
         return -ENOMEM;
     ways_print(out, &mount->ways);
     metrics_print_all(out, &mount->metrics);
+    print_ahead(out, mount);
     print_store(out, mount->store);
     return fclose(out) == 0 ? 0 : -ENOMEM;
 }
@@ -54,48 +82,98 @@ void stats_init(struct stats *stats)
     pthread_mutex_init(&stats->lock, NULL);
 }
 
+static void free_text(struct stats_text *text)
+{
+    free(text->text);
+    free(text);
+}
+
 void stats_destroy(struct stats *stats)
 {
-    for (size_t i = 0; i < STATS_READERS; i++)
-        free(stats->texts[i].text);
+    while (stats->texts != NULL) {
+        struct stats_text *text = stats->texts;
+        stats->texts = text->next;
+        free_text(text);
+    }
     pthread_mutex_destroy(&stats->lock);
 }
 
-/* The reader's text; else the one that was not touched for longest. */
-static struct stats_text *slot_of(struct stats *stats, pid_t reader)
+bool stats_is_node(uint64_t id)
 {
-    struct stats_text *oldest = &stats->texts[0];
-    for (size_t i = 0; i < STATS_READERS; i++) {
-        struct stats_text *text = &stats->texts[i];
-        if (text->text != NULL && text->reader == reader)
-            return text;
-        if (text->age < oldest->age)
-            oldest = text;
-    }
-    return oldest;
+    return (id & NODE_BIT) != 0;
 }
 
-ssize_t stats_read(struct mount *mount, pid_t reader, void *buffer, size_t size, off_t offset)
+/* Where the text is linked in, or NULL is. With the lock held; there are a few at most. */
+static struct stats_text **find(struct stats *stats, uint64_t id)
 {
+    struct stats_text **at = &stats->texts;
+    while (*at != NULL && (*at)->id != id)
+        at = &(*at)->next;
+    return at;
+}
+
+/* Owner and times are those of the root. */
+static int describe(struct mount *mount, uint64_t id, size_t length, struct store_attr *attr)
+{
+    int r = node_getattr(mount, STORE_CONTROL_ID, attr);
+    attr->id = id;
+    attr->mode = attr->full_mode = S_IFREG | 0444;
+    attr->size = length;
+    return r;
+}
+
+int stats_lookup(struct mount *mount, struct store_attr *attr)
+{
+    struct stats_text *text = calloc(1, sizeof(*text));
+    if (text == NULL)
+        return -ENOMEM;
+    int r = make_text(mount, &text->text, &text->length);
     struct stats *stats = &mount->stats;
     with_mutex(&stats->lock);
-    struct stats_text *slot = slot_of(stats, reader);
-    if (offset == 0 || slot->text == NULL || slot->reader != reader) {
-        char *text = NULL;
-        size_t length = 0;
-        int r = make_text(mount, &text, &length);
-        if (r < 0) {
-            free(text);
-            return r;
-        }
-        free(slot->text);
-        *slot = (struct stats_text){reader, 0, text, length};
+    text->id = NODE_BIT | ++stats->last;
+    if (r == 0)
+        r = describe(mount, text->id, text->length, attr);
+    if (r < 0) {
+        free_text(text);
+        return r;
     }
-    slot->age = ++stats->clock;
-    if ((size_t)offset >= slot->length)
+    text->lookups = 1;
+    text->next = stats->texts;
+    stats->texts = text;
+    return 0;
+}
+
+int stats_getattr(struct mount *mount, uint64_t id, struct store_attr *attr)
+{
+    with_mutex(&mount->stats.lock);
+    const struct stats_text *text = *find(&mount->stats, id);
+    return text == NULL ? -ENOENT : describe(mount, id, text->length, attr);
+}
+
+ssize_t stats_read(struct mount *mount, uint64_t id, void *buffer, size_t size, off_t offset)
+{
+    with_mutex(&mount->stats.lock);
+    const struct stats_text *text = *find(&mount->stats, id);
+    if (text == NULL)
+        return -ENOENT;
+    if ((size_t)offset >= text->length)
         return 0;
-    size_t left = slot->length - (size_t)offset;
+    size_t left = text->length - (size_t)offset;
     size_t count = size < left ? size : left;
-    memcpy(buffer, slot->text + offset, count);
+    memcpy(buffer, text->text + offset, count);
     return (ssize_t)count;
+}
+
+void stats_forget(struct mount *mount, uint64_t id, uint64_t count)
+{
+    with_mutex(&mount->stats.lock);
+    struct stats_text **at = find(&mount->stats, id);
+    struct stats_text *text = *at;
+    if (text == NULL)
+        return;
+    text->lookups -= count < text->lookups ? count : text->lookups;
+    if (text->lookups > 0)
+        return;
+    *at = text->next;
+    free_text(text);
 }

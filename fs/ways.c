@@ -25,9 +25,12 @@ void ways_destroy(struct ways *ways)
 void ways_set(struct ways *ways, enum way_of of, const char *way, const char *why, ...)
 {
     with_mutex(&ways->lock);
+    snprintf(ways->of[of].way, sizeof(ways->of[of].way), "%s", way);
+    ways->of[of].why[0] = '\0';
+    if (why == NULL)
+        return;
     va_list args;
     va_start(args, why);
-    snprintf(ways->of[of].way, sizeof(ways->of[of].way), "%s", way);
     vsnprintf(ways->of[of].why, sizeof(ways->of[of].why), why, args);
     va_end(args);
 }

@@ -37,7 +37,7 @@ struct ways {
 void ways_init(struct ways *ways);
 void ways_destroy(struct ways *ways);
 
-/* From now on, `way`, in a word or two; why, in half a sentence, may be "". */
+/* From now on, `way`, in a word or two; why, in half a sentence, may be NULL. */
 void ways_set(struct ways *ways, enum way_of of, const char *way, const char *why, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -224,6 +224,11 @@ int store_lease(struct store *store, uint64_t id)
     return store->read_only ? 0 : leases_add(store->leases, id, 1);
 }
 
+bool store_leased(struct store *store, uint64_t id)
+{
+    return store->read_only || leases_held(store->leases, id);
+}
+
 void store_lease_drop(struct store *store, uint64_t id, uint64_t count)
 {
     if (store->read_only || !leases_drop(store->leases, id, count))

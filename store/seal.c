@@ -139,6 +139,13 @@ void store_writer_close(struct store *store, uint64_t id)
     keeper_seal(store->keeper, id);
 }
 
+void writers_leave(struct store *store, uint64_t id)
+{
+    with_mutex(&store->writers->lock);
+    if (--(*find(store->writers, id))->writers == 0)
+        remove_file(store->writers, id);
+}
+
 /* ---------------------------------------------------------------- sealing -- */
 
 static void end(struct store *store, uint64_t id)
@@ -199,6 +206,8 @@ struct publish {
     mode_t *types;
     size_t count, room;
     bool no_memory;
+    store_seal_fn *seal; /* may be NULL */
+    void *arg;
 };
 
 static bool note(void *arg, const char *name, uint64_t id, mode_t type, off_t next,
@@ -238,11 +247,13 @@ static int release_held(MDB_txn *txn, void *arg)
     return record_update(publish->store, txn, id, &record);
 }
 
-static int seal_and_tell(struct store *store, uint64_t id)
+static int seal_one(struct publish *publish, uint64_t id)
 {
-    int r = store_seal(store, id);
+    if (publish->seal != NULL)
+        return publish->seal(publish->arg, id);
+    int r = store_seal(publish->store, id);
     if (r == 0)
-        tell_sealed(store, id);
+        tell_sealed(publish->store, id);
     return r;
 }
 
@@ -250,7 +261,7 @@ static int publish_file(struct publish *publish)
 {
     struct store *store = publish->store;
     uint64_t id = publish->ids[publish->count];
-    int r = seal_and_tell(store, id);
+    int r = seal_one(publish, id);
     if (r != -EBUSY)
         return r;
     r = staging_sync(store, id, true);
@@ -259,7 +270,7 @@ static int publish_file(struct publish *publish)
     if (r < 0)
         return r;
     /* A writer that let go before that found it held, and left the sealing to us. */
-    r = seal_and_tell(store, id);
+    r = seal_one(publish, id);
     return r == -EBUSY ? 0 : r;
 }
 
@@ -279,13 +290,13 @@ static int publish_all(struct publish *publish)
     return 0;
 }
 
-int store_publish_tree(struct store *store, uint64_t id)
+int store_publish_tree(struct store *store, uint64_t id, store_seal_fn *seal, void *arg)
 {
     struct layout_record record;
     int r = get_record(store, id, &record);
     if (r < 0)
         return r;
-    struct publish publish = {.store = store};
+    struct publish publish = {.store = store, .seal = seal, .arg = arg};
     if (!note(&publish, "", id, record.mode, 0, NULL))
         r = -ENOMEM;
     else

@@ -13,6 +13,10 @@
 struct writers *writers_new(void); /* NULL: no memory */
 void writers_free(struct writers *writers);
 
+/* The end of what store_writer_open() began, without sealing the file: for who kept others from
+ * sealing it while he changed something. */
+void writers_leave(struct store *store, uint64_t id);
+
 /* The keeper's part of sealing in the background: seal, tell the users, let waiters go on. */
 void seal_finish(struct store *store, uint64_t id);
 

@@ -223,6 +223,15 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
  */
 ssize_t store_read(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset);
 
+/*
+ * The whole content of each of these records that is a sealed, not empty file of up to `most`
+ * bytes; at most 128 KiB, and what is in one extent. In the order of `ids`, the others are left
+ * out. They must have a name or a lease. The callback holds up nobody; false: stop.
+ */
+typedef bool store_content_fn(void *arg, uint64_t id, const void *bytes, size_t size);
+int store_contents(struct store *store, const uint64_t *ids, size_t count, size_t most,
+                   store_content_fn *each, void *arg);
+
 /* Write to an unsealed or empty file: all of it, or a negative errno. -EPERM if sealed, -EFBIG. The
  * bytes are as durable as write(2) makes them: see store_fsync(). */
 ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size,
@@ -237,7 +246,7 @@ int store_fsync(struct store *store, uint64_t id, bool data_only);
 /* ---------------------------------------------------------------- sealing -- */
 
 /*
- * Writers are counted per record, so that a file is sealed when the last one lets go.
+ * Writers can be counted per record, so that a file is sealed when the last one lets go.
  * store_writer_open() declares one more: -EPERM if the file is sealed and not empty, also
  * when its last writer has just let go. store_writer_close() lets go; the last one out of
  * a file that is named and not held has it sealed in the background. If that fails the file stays
@@ -250,9 +259,13 @@ void store_writer_close(struct store *store, uint64_t id);
  * durable in the tree; `held` ends with it. */
 int store_seal(struct store *store, uint64_t id);
 
+/* How somebody else, who knows of writers that were not declared, does what store_seal() does. */
+typedef int store_seal_fn(void *arg, uint64_t id);
+
 /* Make what `id` leads to ready to be moved out of staging: seal every file in it, and of files
- * with writers make the bytes durable and end `held`. Long for a large tree. */
-int store_publish_tree(struct store *store, uint64_t id);
+ * with writers make the bytes durable and end `held`. Long for a large tree. `seal` NULL:
+ * store_seal(). */
+int store_publish_tree(struct store *store, uint64_t id, store_seal_fn *seal, void *arg);
 
 /* ----------------------------------------------------------------- leases -- */
 
@@ -264,6 +277,8 @@ int store_publish_tree(struct store *store, uint64_t id);
  */
 int store_lease(struct store *store, uint64_t id);
 void store_lease_drop(struct store *store, uint64_t id, uint64_t count);
+/* True also if the store is read-only: nobody counts there. */
+bool store_leased(struct store *store, uint64_t id);
 
 /* ------------------------------------------------------------------ state -- */
 
@@ -288,6 +303,10 @@ struct store_stat {
     uint64_t damages; /* reads of damaged content since the store was opened */
     uint64_t commits; /* transactions since the store was opened */
 };
+
+/* Have data.mdb read into the kernel's cache, in the background and in order, which is a lot faster
+ * than page by page. For a store of many small records, when much of it is about to be read. */
+void store_prefetch(struct store *store);
 
 /* `deep` also counts by kind and size, which reads every record (not its content), in short
  * transactions; without it those fields are 0. */

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "record.h"
+#include "seal.h"
 #include "staging.h"
 
 /* ------------------------------------------------------------- attributes -- */
@@ -33,7 +34,10 @@ static int set_times(struct layout_record *record, const struct set *set)
     bool atime = set->which & STORE_SET_ATIME, mtime = set->which & STORE_SET_MTIME;
     if (!atime && !mtime)
         return 0;
-    if (record->place != LAYOUT_STAGED) {
+    /* Bytes in a host file have their times there; an empty file may have none. */
+    cleanup_fd int fd =
+        record->place == LAYOUT_STAGED ? staging_open(set->store, set->id, O_WRONLY) : -ENOENT;
+    if (fd == -ENOENT) {
         if (atime)
             record->atime = layout_time(set->attr->atime);
         if (mtime)
@@ -42,7 +46,6 @@ static int set_times(struct layout_record *record, const struct set *set)
     }
     struct timespec omit = {.tv_nsec = UTIME_OMIT};
     struct timespec times[2] = {atime ? set->attr->atime : omit, mtime ? set->attr->mtime : omit};
-    cleanup_fd int fd = staging_open(set->store, set->id, O_WRONLY | O_CREAT);
     if (fd < 0)
         return fd;
     return futimens(fd, times) < 0 ? -errno : 0;
@@ -99,8 +102,6 @@ static int reopen_change(MDB_txn *txn, void *arg)
 /* The host file of an unsealed file, made if this is its first byte. */
 static int open_for_writing(struct store *store, uint64_t id)
 {
-    if (store->read_only)
-        return -EROFS;
     int fd = staging_open(store, id, O_WRONLY);
     if (fd != -ENOENT)
         return fd;
@@ -109,61 +110,74 @@ static int open_for_writing(struct store *store, uint64_t id)
     return r < 0 ? r : staging_open(store, id, O_WRONLY | O_CREAT);
 }
 
-ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size, off_t offset)
+struct bytes {
+    const void *buffer; /* NULL: allocate only */
+    off_t offset;
+    size_t size;
+    int mode; /* of fallocate(2) */
+};
+
+static int write_bytes(int fd, const struct bytes *bytes)
 {
-    if (offset < 0 || offset > STORE_FILE_MAX - (off_t)size)
-        return -EFBIG;
-    int r = store_room(store, size);
-    if (r < 0)
-        return r;
-    cleanup_fd int fd = open_for_writing(store, id);
-    if (fd < 0)
-        return fd;
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(fd, (const char *)buffer + done, size - done, offset + (off_t)done);
+    for (size_t done = 0; done < bytes->size;) {
+        ssize_t n = pwrite(fd, (const char *)bytes->buffer + done, bytes->size - done,
+                           bytes->offset + (off_t)done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -errno;
         done += (size_t)n;
     }
-    return (ssize_t)size;
+    return 0;
 }
 
-static int truncate_file(struct store *store, uint64_t id, uint64_t size)
+static int allocate_bytes(int fd, const struct bytes *bytes)
 {
-    cleanup_fd int fd = open_for_writing(store, id);
-    if (fd < 0)
-        return fd;
-    return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+    return fallocate(fd, bytes->mode, bytes->offset, (off_t)bytes->size) < 0 ? -errno : 0;
 }
 
-/* Counts as a writer, so that it can't meet a seal half way. */
-static int set_size(struct store *store, uint64_t id, uint64_t size)
+static int truncate_bytes(int fd, const struct bytes *bytes)
 {
-    if (size > (uint64_t)STORE_FILE_MAX)
+    return ftruncate(fd, bytes->offset) < 0 ? -errno : 0;
+}
+
+/* Do something to the bytes of a file, which nobody seals meanwhile. */
+static int change_bytes(struct store *store, uint64_t id,
+                        int (*change)(int fd, const struct bytes *bytes), const struct bytes *bytes)
+{
+    if (store->read_only)
+        return -EROFS;
+    if (bytes->offset > STORE_FILE_MAX - (off_t)bytes->size)
         return -EFBIG;
-    int r = store_writer_open(store, id);
+    int r = bytes->size > 0 ? store_room(store, bytes->size) : 0;
+    if (r == 0)
+        r = store_writer_open(store, id);
     if (r < 0)
         return r;
-    r = truncate_file(store, id, size);
-    store_writer_close(store, id);
+    cleanup_fd int fd = open_for_writing(store, id);
+    r = fd < 0 ? fd : change(fd, bytes);
+    writers_leave(store, id);
     return r;
+}
+
+ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size, off_t offset)
+{
+    struct bytes bytes = {.buffer = buffer, .offset = offset, .size = size};
+    int r = offset < 0 ? -EFBIG : change_bytes(store, id, write_bytes, &bytes);
+    return r < 0 ? r : (ssize_t)size;
+}
+
+static int set_size(struct store *store, uint64_t id, uint64_t size)
+{
+    struct bytes bytes = {.offset = (off_t)size};
+    return size > (uint64_t)STORE_FILE_MAX ? -EFBIG
+                                           : change_bytes(store, id, truncate_bytes, &bytes);
 }
 
 int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, off_t length)
 {
-    if (offset < 0 || length <= 0)
-        return -EINVAL;
-    if (offset > STORE_FILE_MAX - length)
-        return -EFBIG;
-    int r = store_room(store, (size_t)length);
-    if (r < 0)
-        return r;
-    cleanup_fd int fd = open_for_writing(store, id);
-    if (fd < 0)
-        return fd;
-    return fallocate(fd, mode, offset, length) < 0 ? -errno : 0;
+    struct bytes bytes = {.offset = offset, .size = (size_t)length, .mode = mode};
+    return offset < 0 || length <= 0 ? -EINVAL : change_bytes(store, id, allocate_bytes, &bytes);
 }
 
 int store_fsync(struct store *store, uint64_t id, bool data_only)

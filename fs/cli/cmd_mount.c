@@ -2,7 +2,6 @@
 #include "cli.h"
 
 #include <getopt.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,16 +94,6 @@ static int catch_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-static void wait_for_end(const struct mount *mount, int signals)
-{
-    struct pollfd fds[] = {
-        {.fd = signals, .events = POLLIN},
-        {.fd = mount_ended_fd(mount), .events = POLLIN},
-    };
-    while (poll(fds, array_length(fds), -1) < 0 && errno == EINTR)
-        ;
-}
-
 /* Open the store, mount it, and serve it until the end. */
 static int serve_store(struct mount *mount, int signals, int ready_fd)
 {
@@ -121,7 +110,7 @@ static int serve_store(struct mount *mount, int signals, int ready_fd)
         r = mount_start(mount, store, why);
     if (r == 0) {
         daemon_ready(ready_fd);
-        wait_for_end(mount, signals);
+        mount_wait(mount, signals);
         mount_stop(mount);
     }
     store_close(store);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The filesystems that are compared.
 
-A contender is made per data set. Its life: prepare() once, untimed; mount() and unmount() around
-every cold run; remove() at the end. To add one, write a class and put it into RIVALS.
+A contender is made per data set and ground (see grounds.py). Its life: prepare() once, untimed; mount() and
+unmount() around every cold run; remove() at the end. To add one, write a class and put it into RIVALS.
 """
 
 import collections
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 
+import observe
 from corpus import BenchError, command
 
 DAEMON_START_SECONDS = 60
@@ -24,10 +25,9 @@ class Contender:
     writable = True
     has_cold = True  # dropping the kernel's caches means something to it
 
-    def __init__(self, arena, dataset):
-        self.arena = arena
+    def __init__(self, ground, dataset):
         self.dataset = dataset
-        self.dir = arena.dir / f"{self.name}-{dataset.name}"
+        self.dir = ground.dir / f"{self.name}-{dataset.name}"
         self.root = self.dir  # where its files are found
 
     def prepare(self):
@@ -57,6 +57,19 @@ class Contender:
         """What its daemon has cost so far: {"cpu_seconds", "memory_bytes"}; None without one."""
         return None
 
+    def resident(self):
+        """How much of the file that holds its content is in the page cache beside what is mounted, as a fraction; None
+        if it has no such file."""
+        return None
+
+    def values(self, how):
+        """The probe and its first arguments that read each name: by "read", or by "map"."""
+        return "c", ("values", how, self.root, self.dataset.names)
+
+    def hold(self):
+        """The probe and its arguments that keep the content of each name at hand."""
+        return "c", ("hold", self.root, self.dataset.names)
+
     def ingest(self, source, product):
         """The command that takes a tree in, making `product`, a new path on its own ground."""
         return ["cp", "-r", source, product]
@@ -71,8 +84,8 @@ class Ext4(Contender):
 
     name = "ext4"
 
-    def __init__(self, arena, dataset):
-        super().__init__(arena, dataset)
+    def __init__(self, ground, dataset):
+        super().__init__(ground, dataset)
         if not dataset.empty:
             self.root = dataset.source
 
@@ -82,6 +95,22 @@ class Ext4(Contender):
 
     def stored(self):
         return self.root
+
+
+class Plain(Contender):
+    """A copy of the files on a ground that is no ext4."""
+
+    def prepare(self):
+        self.dir.mkdir()
+        command("cp", "-r", f"{self.dataset.source}/.", self.dir)
+
+
+class Xfs(Plain):
+    name = "xfs"
+
+
+class Btrfs(Plain):
+    name = "btrfs"
 
 
 class Tmpfs(Contender):
@@ -104,8 +133,8 @@ class Image(Contender):
 
     writable = False
 
-    def __init__(self, arena, dataset):
-        super().__init__(arena, dataset)
+    def __init__(self, ground, dataset):
+        super().__init__(ground, dataset)
         self.root = self.dir / "mnt"
         self.image = self.dir / "image"
 
@@ -150,9 +179,10 @@ class Lmdbfs(Contender):
     name = "lmdbfs"
     binary = None  # set by the command line, like the options
     options = ""
+    large_options = ""  # where the records are large
 
-    def __init__(self, arena, dataset):
-        super().__init__(arena, dataset)
+    def __init__(self, ground, dataset):
+        super().__init__(ground, dataset)
         self.root = self.dir / "mnt"
         self.store = self.dir / "store"
         self.log = self.dir / "log"
@@ -165,8 +195,8 @@ class Lmdbfs(Contender):
         self.mount()
 
     def mount(self):
-        argv = [self.binary, "mount", "-f", *(["-o", self.options] if self.options else []),
-                self.store, self.root]
+        options = self.large_options if self.dataset.large else self.options
+        argv = [self.binary, "mount", "-f", *(["-o", options] if options else []), self.store, self.root]
         with open(self.log, "ab") as log:
             # In a session of its own, or ^C would reach it before we have unmounted.
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -212,13 +242,12 @@ class Lmdbfs(Contender):
     def daemon(self):
         if self.process is None or self.process.poll() is not None:
             raise BenchError(f"the daemon died: {self.last_words()}")
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])  # utime, stime: fields 14 and 15 of proc(5)
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as file:
-            anonymous = re.search(r"^RssAnon:\s+(\d+) kB", file.read(), re.MULTILINE)
-        return {"cpu_seconds": ticks / os.sysconf("SC_CLK_TCK"),
-                "memory_bytes": int(anonymous[1]) * 1024 if anonymous else 0}
+        return {"cpu_seconds": observe.cpu_seconds(self.process.pid),
+                "memory_bytes": observe.anonymous_bytes(self.process.pid)}
+
+    def resident(self):
+        data = self.store / "data.mdb"
+        return observe.resident_bytes(data) / data.stat().st_size
 
     def ingest(self, source, product):
         return [self.binary, "import", product, source]
@@ -228,6 +257,8 @@ class Lmdbfs(Contender):
 
 
 RIVALS = {contender.name: contender for contender in (Ext4, Tmpfs, Squashfs, Erofs)}
+# What lmdbfs is compared with where the ground is another one: its files.
+ON_GROUND = {contender.name: contender for contender in (Xfs, Btrfs)}
 
 
 def is_mounted(path):

@@ -21,8 +21,15 @@ GENERATED_FILES = 3751
 GENERATED_CATEGORIES = 139
 
 LARGE_NAME = "large.bin"
-# For the loop image: room for the trees, the large file and the copies that the write workloads make.
-IMAGE_BYTES = 24 << 30
+LARGE_BYTES = {"64m": 64 << 20, "1g": 1 << 30}
+# Values of one size, as a key-value server holds them: how many, and how many bytes each.
+VALUES = {"1k": (10_000, 1 << 10), "64k": (1_000, 64 << 10)}
+VALUES_PER_DIRECTORY = 1_000
+# With --quick: a tenth of the tree and of the values, and large files of a sixteenth.
+QUICK_VALUES, QUICK_LARGE = 10, 16
+# For the loop image: room for the trees, the large files, the other grounds and the copies that the write
+# workloads make.
+IMAGE_BYTES = 48 << 30
 
 
 class BenchError(Exception):
@@ -76,15 +83,16 @@ class Dataset:
     names: pathlib.Path  # a file with one relative path per line, sorted
     files: int
     empty: bool = False
+    large: bool = False  # its records are
 
 
 class Corpus:
     """Builds the data sets in the arena, each when it is first asked for."""
 
-    def __init__(self, arena, archive, prefixes, large_bytes):
+    def __init__(self, arena, archive, quick):
         self.arena = arena
-        self.prefixes = prefixes
-        self.large_bytes = large_bytes
+        self.quick = quick
+        self.prefixes = 1 if quick else PREFIXES
         self.archive = archive if archive.is_file() else None
         self._built = {}
 
@@ -94,8 +102,10 @@ class Corpus:
             "a GENERATED tree (the real data was not found) with the size distribution of md5-cache"
 
     def get(self, name):
+        """The data set `tree`, `scratch`, `large-SIZE` or `values-SIZE`."""
         if name not in self._built:
-            self._built[name] = getattr(self, "_build_" + name)()
+            kind, _, size = name.partition("-")
+            self._built[name] = getattr(self, "_build_" + kind)(*([size] if size else []))
         return self._built[name]
 
     def nothing(self, name):
@@ -118,14 +128,27 @@ class Corpus:
         return self._dataset("tree", source, [
             f"tree-{prefix}/{name}" for prefix in range(self.prefixes) for name, _ in entries])
 
-    def _build_large(self):
-        source = self.arena.dir / "source-large"
+    def _build_large(self, size):
+        source = self.arena.dir / f"source-large-{size}"
         source.mkdir()
         generator = random.Random(1)
         with open(source / LARGE_NAME, "wb") as file:
-            for _ in range(self.large_bytes >> 20):
+            for _ in range(large_bytes(size, self.quick) >> 20):
                 file.write(generator.randbytes(1 << 20))
-        return self._dataset("large", source, [LARGE_NAME])
+        return dataclasses.replace(self._dataset(f"large-{size}", source, [LARGE_NAME]), large=True)
+
+    def _build_values(self, size):
+        source = self.arena.dir / f"source-values-{size}"
+        count, length = VALUES[size]
+        generator = random.Random(1)
+        names = []
+        for number in range(count // (QUICK_VALUES if self.quick else 1)):
+            directory, name = divmod(number, VALUES_PER_DIRECTORY)
+            names.append(f"{directory:03}/value-{name:03}")
+            path = source / names[-1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(generator.randbytes(length))
+        return self._dataset(f"values-{size}", source, names)
 
     def _build_scratch(self):
         tree = self.get("tree")
@@ -135,6 +158,10 @@ class Corpus:
         names = self.arena.dir / f"{name}.names"
         names.write_text("".join(path + "\n" for path in paths), encoding="utf-8")
         return Dataset(name, source, names, len(paths))
+
+
+def large_bytes(size, quick):
+    return LARGE_BYTES[size] // (QUICK_LARGE if quick else 1)
 
 
 def read_archive(path):

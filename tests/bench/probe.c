@@ -9,6 +9,14 @@
  *   probe read ROOT NAMES             open, fstat, read to the end, close; each name in file NAMES
  *   probe stat ROOT NAMES             stat
  *   probe touch FILE TOUCHES          map FILE, read TOUCHES random pages of it
+ *   probe scan FILE                   map FILE, read all of it in order
+ *   probe values read|map ROOT NAMES PASSES PROCESSES
+ *                                     PROCESSES at once: each name PASSES times, open, read or map,
+ *                                     sum its bytes, close
+ *
+ *   probe hold ROOT NAMES             map each name, sum its bytes, print the sum alone, and keep
+ *                                     all mapped until standard input ends
+ *
  *   probe publish DIR FILES BYTES none|file|end
  *                                     create, write, fchmod, close, rename; fsync each file, or
  *                                     syncfs once at the end
@@ -24,59 +32,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2 };
-
-static uint64_t now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t number(const char *text)
-{
-    char *end;
-    uint64_t value = strtoull(text, &end, 10);
-    if (*text == '\0' || *end != '\0')
-        errx(EXIT_USAGE, "'%s' is not a number", text);
-    return value;
-}
-
-/* ROOT/name for each line of file `names`; ends with NULL. Lives as long as the process. */
-static char **paths_below(const char *root, const char *names)
-{
-    FILE *file = fopen(names, "re");
-    if (!file)
-        err(EXIT_FAILURE, "%s", names);
-    char **paths = NULL;
-    size_t count = 0, room = 0;
-    char *line = NULL;
-    size_t line_room = 0;
-    ssize_t length;
-    while ((length = getline(&line, &line_room, file)) > 0) {
-        if (line[length - 1] == '\n')
-            line[length - 1] = '\0';
-        if (count + 1 >= room) {
-            room = room ? room * 2 : 1024;
-            paths = reallocarray(paths, room, sizeof *paths);
-            if (!paths)
-                err(EXIT_FAILURE, "%s", names);
-        }
-        if (asprintf(&paths[count++], "%s/%s", root, line) < 0)
-            err(EXIT_FAILURE, "%s", names);
-    }
-    if (ferror(file))
-        err(EXIT_FAILURE, "%s", names);
-    free(line);
-    fclose(file);
-    if (!paths && !(paths = malloc(sizeof *paths)))
-        err(EXIT_FAILURE, "%s", names);
-    paths[count] = NULL;
-    return paths;
-}
+#include "support.h"
 
 static uint64_t read_all(char **paths)
 {
@@ -116,31 +74,82 @@ static uint64_t stat_all(char **paths)
     return bytes;
 }
 
-/* The sum of all words read, so that reading the wrong bytes shows as well. */
-static uint64_t touch_pages(const char *path, uint64_t touches)
+/* A shared, read-only map of all of `path`, to be freed by munmap(). */
+static const char *map_file(const char *path, size_t *size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         err(EXIT_FAILURE, "%s", path);
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t pages = (uint64_t)st.st_size / page;
-    size_t words = page / sizeof(uint64_t);
-    const uint64_t *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    *size = (size_t)st.st_size;
+    const char *map = mmap(NULL, *size, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         err(EXIT_FAILURE, "%s", path);
+    close(fd);
+    return map;
+}
+
+/* The sum of all words read, so that reading the wrong bytes shows as well. */
+static uint64_t touch_pages(const char *path, uint64_t touches)
+{
+    size_t size;
+    const char *map = map_file(path, &size);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint64_t pages = size / page;
     uint64_t sum = 0;
     uint64_t random = 88172645463325252; /* xorshift64: the same pages in every run */
     for (uint64_t i = 0; i < touches; i++) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        const uint64_t *start = map + random % pages * words;
-        for (const uint64_t *word = start; word < start + words; word++)
-            sum += *word;
+        sum += sum_bytes(map + random % pages * page, page);
     }
-    munmap((void *)map, (size_t)st.st_size);
+    munmap((void *)map, size);
+    return sum;
+}
+
+static uint64_t map_and_sum(void *unused, const char *path)
+{
+    (void)unused;
+    size_t size;
+    const char *map = map_file(path, &size);
+    uint64_t sum = sum_bytes(map, size);
+    munmap((void *)map, size);
+    return sum;
+}
+
+static uint64_t read_and_sum(void *unused, const char *path)
+{
+    (void)unused;
+    static char buffer[1 << 20];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        err(EXIT_FAILURE, "%s", path);
+    uint64_t sum = 0;
+    ssize_t n;
+    do { /* less than asked for is the end of a file */
+        n = read(fd, buffer, sizeof buffer);
+        if (n < 0)
+            err(EXIT_FAILURE, "%s", path);
+        sum += sum_bytes(buffer, (size_t)n);
+    } while (n == sizeof buffer);
     close(fd);
+    return sum;
+}
+
+static uint64_t (*by_map_or_read(const char *word))(void *, const char *)
+{
+    return strcmp(word, "map") == 0 ? map_and_sum : strcmp(word, "read") == 0 ? read_and_sum : NULL;
+}
+
+static uint64_t map_all(char **paths)
+{
+    uint64_t sum = 0;
+    for (; *paths; paths++) {
+        size_t size;
+        const char *map = map_file(*paths, &size);
+        sum += sum_bytes(map, size);
+    }
     return sum;
 }
 
@@ -210,6 +219,20 @@ int main(int argc, char **argv)
         uint64_t touches = number(argv[3]);
         start = now();
         count = touch_pages(argv[2], touches);
+    } else if (strcmp(what, "scan") == 0 && argc == 3) {
+        start = now();
+        count = map_and_sum(NULL, argv[2]);
+    } else if (strcmp(what, "values") == 0 && argc == 7 && by_map_or_read(argv[2])) {
+        readers_run(&(struct readers){
+            .paths = paths_below(argv[3], argv[4]),
+            .passes = number(argv[5]),
+            .processes = (unsigned)number(argv[6]),
+            .read_one = by_map_or_read(argv[2]),
+        });
+        return EXIT_SUCCESS;
+    } else if (strcmp(what, "hold") == 0 && argc == 4) {
+        hold(map_all(paths_below(argv[2], argv[3])));
+        return EXIT_SUCCESS;
     } else if (strcmp(what, "publish") == 0 && argc == 6) {
         uint64_t files = number(argv[3]);
         size_t size = number(argv[4]);
@@ -220,7 +243,8 @@ int main(int argc, char **argv)
         start = now();
         count = publish(dir, files, size, when);
     } else {
-        errx(EXIT_USAGE, "usage: probe read|stat ROOT NAMES | touch FILE TOUCHES | "
+        errx(EXIT_USAGE, "usage: probe read|stat ROOT NAMES | touch FILE TOUCHES | scan FILE | "
+                         "values read|map ROOT NAMES PASSES PROCESSES | hold ROOT NAMES | "
                          "publish DIR FILES BYTES none|file|end");
     }
     uint64_t end = now();

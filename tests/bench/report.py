@@ -24,6 +24,7 @@ class Results:
         self.files = {}  # the same: files per run
         self.failures = collections.Counter()  # (workload, state, contender, text): times
         self.disk = {}  # contender: bytes on disk for the tree
+        self.remarks = []  # lines for the notes
 
     def add(self, workload, state, files, contender, sample):
         self.files[workload, state] = files
@@ -37,8 +38,16 @@ class Results:
         samples = self.rows[row].get(contender)
         return statistics.median(sample.seconds for sample in samples) if samples else None
 
+    def of_table(self, name):
+        return [row for row in self.rows if row[0].table == name]
+
+    def rival(self, row):
+        """Who the ratios of a row are taken against."""
+        table = row[0].table
+        return row[0].ground if table == "large" else "redis" if table in ("redis", "readers") else self.baseline
+
     def ratio(self, row, contender):
-        ours, theirs = self.median(row, contender), self.median(row, self.baseline)
+        ours, theirs = self.median(row, contender), self.median(row, self.rival(row))
         return ours / theirs if ours is not None and theirs else None
 
     def failed(self, row, contender):
@@ -68,7 +77,14 @@ def heading(facts):
     return "\n".join(f"- {key}: {value}" for key, value in facts.items())
 
 
+def markdown(lines):
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
 def table(results):
+    rows = results.of_table("files")
+    if not rows:
+        return ""
     rivals = [name for name in results.contenders if name not in (OURS, results.baseline)]
     ours, base = OURS in results.contenders, results.baseline
     head = ["workload", "state"]
@@ -79,7 +95,7 @@ def table(results):
         head += [f"{base}, ms"]
     head += [f"{name} / {base}" for name in rivals]
     lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
-    for row in results.rows:
+    for row in rows:
         workload, state = row
         cells = [workload.title, state]
         if ours:
@@ -92,7 +108,66 @@ def table(results):
             cells.append(per_file(results.requests(row, OURS)))
         cells += [ratio(results, row, name) for name in rivals]
         lines.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown(lines)
+
+
+def large_table(results):
+    """Large records. Speed, because that is what one asks for here: 1 is that of the plain file."""
+    rows = results.of_table("large")
+    if not rows:
+        return ""
+    ours = OURS in results.contenders
+    others = [name for name in results.contenders if name not in (OURS, "ext4")]
+    head = ["large record", "state", "on"]
+    head += ["lmdbfs, ms"] * ours + ["the file, ms"]
+    head += ["**speed of lmdbfs, × the file's**", "daemon CPU, ms", "data.mdb in the page cache",
+             "requests"] * ours
+    head += [f"speed of {name}" for name in others]
+    lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
+    for row in rows:
+        cells = [row[0].title, row[1], row[0].ground]
+        if ours:
+            cells.append(milliseconds(results, row, OURS))
+        cells.append(milliseconds(results, row, results.rival(row)))
+        if ours:
+            cells += [emphasis(speed(results, row, OURS)),
+                      of_samples(results, row, OURS, lambda sample: sample.cpu_seconds, lambda x: number(x * 1000)),
+                      of_samples(results, row, OURS, lambda sample: sample.resident, lambda x: f"{x:.0%}"),
+                      per_file(results.requests(row, OURS))]
+        cells += [speed(results, row, name) for name in others]
+        lines.append(cells)
+    return markdown(lines)
+
+
+def redis_table(results):
+    rows = results.of_table("redis")
+    if not rows:
+        return ""
+    names = [name for name in (OURS, "ext4", "redis") if any(name in results.rows[row] for row in rows)]
+    head = ["values by name, warm, µs a read"] + names + ["**redis / lmdbfs**", "requests per file"]
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for row in rows:
+        # As long as one reader waits for one value.
+        reads = results.files.get(row, 1) / row[0].processes
+        lines.append([row[0].title] + [milliseconds(results, row, name, reads / 1000) for name in names]
+                     + [emphasis(speed(results, row, OURS)), per_file(results.requests(row, OURS))])
+    return markdown(lines)
+
+
+def readers_table(results):
+    lines = []
+    for row in results.of_table("readers"):
+        for name in results.rows[row]:
+            mebibytes = [of_samples(results, row, name, lambda sample, key=key: sample.reader_memory[key] / (1 << 20),
+                                    number) for key in ("private", "pss")]
+            how = "GET, a copy of each" if name == "redis" else "mmap of each"
+            held = of_samples(results, row, name, lambda sample: sample.reader_memory["values"] / (1 << 20), number)
+            lines.append([f"{name}: {how}", held, *mebibytes])
+    if not lines:
+        return ""
+    lines[:0] = [["one more reader of values of 64 KB", "values, MiB", "private memory, MiB", "PSS, MiB"],
+                 ["---", "---:", "---:", "---:"]]
+    return markdown(lines)
 
 
 def requests_table(results):
@@ -104,17 +179,17 @@ def requests_table(results):
             kinds = sorted(counts.items(), key=lambda item: -item[1])
             asked = ", ".join(f"{op} {number(count)}" for op, count in kinds if count >= 0.01)
             cpu = statistics.median(sample.cpu_seconds for sample in results.rows[row][OURS])
-            lines.append([row[0].name, row[1], asked or "nothing", f"{cpu * 1000:.0f}"])
+            lines.append([row[0].name, row[1], asked or "nothing", number(cpu * 1000)])
     if not lines:
         return ""
     lines[:0] = [["workload", "state", "requests per file", "daemon CPU, ms"],
                  ["---", "---", "---", "---:"]]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown(lines)
 
 
 def notes(results):
     """What must be known to read the table, one line each."""
-    lines = []
+    lines = list(results.remarks)
     if results.disk:
         lines.append("On disk, the tree: " + ", ".join(
             f"{name} {size / 1e6:.0f} MB" for name, size in results.disk.items()) + ".")
@@ -147,8 +222,12 @@ def as_json(results, facts):
             if samples[0].cpu_seconds is not None:
                 contenders[name]["daemon_cpu_seconds"] = [sample.cpu_seconds for sample in samples]
                 contenders[name]["daemon_memory_bytes"] = [sample.memory_bytes for sample in samples]
+            if samples[0].resident is not None:
+                contenders[name]["data_resident"] = [sample.resident for sample in samples]
+            if samples[0].reader_memory is not None:
+                contenders[name]["reader_memory_bytes"] = [sample.reader_memory for sample in samples]
         rows.append({"workload": workload.name, "title": workload.title, "state": state,
-                     "files": results.files.get(row), "contenders": contenders})
+                     "files": results.files.get(row), "rival": results.rival(row), "contenders": contenders})
     failures = [{"workload": workload.name, "state": state, "contender": contender, "text": text,
                  "times": times}
                 for (workload, state, contender, text), times in results.failures.items()]
@@ -156,16 +235,28 @@ def as_json(results, facts):
                        "disk_bytes": results.disk}, indent=1, ensure_ascii=False) + "\n"
 
 
-def milliseconds(results, row, contender):
+def milliseconds(results, row, contender, count=1):
+    """Of a run, or of one of the `count` things that it does."""
     if results.failed(row, contender):
         return "failed"
     seconds = results.median(row, contender)
-    return "–" if seconds is None else number(seconds * 1000)
+    return "–" if seconds is None else number(seconds * 1000 / count)
 
 
 def ratio(results, row, contender):
     value = None if results.failed(row, contender) else results.ratio(row, contender)
     return "–" if value is None else f"{value:.2f}"
+
+
+def speed(results, row, contender):
+    value = None if results.failed(row, contender) else results.ratio(row, contender)
+    return "–" if value is None else f"{1 / value:.2f}"
+
+
+def of_samples(results, row, contender, value, text):
+    """The median of something that samples have, as text."""
+    values = [value(sample) for sample in results.rows[row].get(contender, ())]
+    return text(statistics.median(values)) if values and None not in values else "–"
 
 
 def per_file(counts):

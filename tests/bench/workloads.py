@@ -9,17 +9,23 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import sys
 import time
 
-from corpus import LARGE_NAME, BenchError, command
+import observe
+from corpus import LARGE_BYTES, LARGE_NAME, VALUES, BenchError, command, large_bytes
 
 RUN_SECONDS = 900  # a run that takes longer hangs
 # In five percent of the files, once each: reading counts here, not printing.
 PATTERN = "~riscv"
 PUBLISH_BYTES = 1024
+TOUCHES_PER_GIB = 100_000
+# As often, that a run takes some tenths of a second.
+VALUE_PASSES = {"1k": 3, "64k": 5}
+VALUE_READERS = (1, 4)
 
 WARM, COLD, WRITE = "warm", "cold", "write"
 
@@ -28,12 +34,17 @@ WARM, COLD, WRITE = "warm", "cold", "write"
 class Outcome:
     seconds: float
     result: str  # equal for all contenders, or one of them is wrong
+    memory: dict = None  # what a reader costs, in bytes: private, pss, and the values it has at hand
 
 
 class Workload:
     name = ""  # for --only
     title = ""  # for the table
-    data = "tree"  # the data set: tree, large or scratch
+    groups = ()  # other names for --only
+    data = "tree"  # the data set
+    ground = "ext4"  # what the contenders' bytes lie on; another one has rivals of its own
+    table = "files"  # where its figures are shown
+    with_redis = False
     states = (WARM, COLD)
     tools = ()
     on_mount = True  # False: it works beside the mount
@@ -93,6 +104,103 @@ class Loop(Workload):
         return measured(self.probe, *self.arguments(place))
 
 
+class Large(Workload):
+    """Something done with one large file on one ground. Cold comes first: what is in the page cache afterwards is
+    what the reading has brought there."""
+
+    states = (COLD, WARM)
+    table = "large"
+
+    def __init__(self, reading, size, ground):
+        self.reading, self.ground = reading, ground
+        self.name = f"{reading.name}-{size}-{ground}"
+        self.groups = ("large", reading.name, f"large-{size}", f"large-{ground}")
+        self.title, self.data, self.run = reading.title, f"large-{size}", reading.run
+        self.tools = reading.tools
+
+
+def large_workloads(quick):
+    for ground in ("ext4", "xfs", "btrfs"):
+        for size in LARGE_BYTES:
+            mebibytes = large_bytes(size, quick) >> 20
+            touches = mebibytes * TOUCHES_PER_GIB >> 10
+            for reading in (
+                    Command("large-read", f"{mebibytes} MiB, `dd bs=128K`",
+                            lambda root: ["dd", f"if={root}/{LARGE_NAME}", "of=/dev/null", "bs=128K"],
+                            result=lambda out, err: err.splitlines()[-1].partition(" (")[0]),
+                    Loop("large-scan", f"{mebibytes} MiB, mmap, in order", "c",
+                         lambda place: ("scan", place.root / LARGE_NAME)),
+                    Loop("large-touch", f"{mebibytes} MiB, mmap, {touches} random pages", "c",
+                         lambda place, touches=touches: ("touch", place.root / LARGE_NAME, touches))):
+                yield Large(reading, size, ground)
+
+
+class Values(Workload):
+    """Values read by name, each of their bytes summed, by several processes at once: as files, and from a Redis."""
+
+    states, table, with_redis = (WARM,), "redis", True
+
+    def __init__(self, how, size, processes):
+        self.how, self.processes = how, processes
+        self.name = f"values-{how}-{size}-{processes}"
+        self.groups = ("redis", f"values-{size}", f"values-{how}")
+        self.data, self.passes = f"values-{size}", VALUE_PASSES[size]
+        call = {"read": "open + read + close", "map": "open + mmap + close"}[how]
+        self.title = f"{VALUES[size][1] >> 10} KB, {call}, {processes} reader{'s' if processes > 1 else ''}"
+
+    def files(self, dataset):
+        return dataset.files * self.passes * self.processes
+
+    def run(self, place):
+        probe, arguments = place.values(self.how)
+        return measured(probe, *arguments, self.passes, self.processes)
+
+
+class Readers(Workload):
+    """What one more reader costs in memory that has all values at hand. It comes after another one: what they share
+    is not its own."""
+
+    name, title = "values-hold", "64 KB, all of them at hand"
+    groups, data = ("redis", "values-64k"), "values-64k"
+    states, table, with_redis = (WARM,), "readers", True
+
+    def run(self, place):
+        probe, arguments = place.hold()
+        argv = [*PROBES[probe], *map(str, arguments)]
+        start = time.perf_counter()
+        with Holder(argv), Holder(argv) as second:
+            sums = observe.rollup(second.pid)
+            return Outcome(time.perf_counter() - start, second.sum, {
+                "private": sums["Private_Dirty"] + sums["Private_Clean"], "pss": sums["Pss"],
+                "values": place.dataset.files * VALUES["64k"][1]})
+
+
+class Holder:
+    """A process that has all values at hand until its block ends."""
+
+    def __init__(self, argv):
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
+        self.sum = None
+
+    def __enter__(self):
+        try:
+            if not select.select([self.process.stdout], [], [], RUN_SECONDS)[0]:
+                self.process.kill()
+            self.sum = self.process.stdout.readline().strip()
+            if not self.sum:
+                raise BenchError(f"hold: exit {self.process.wait()}")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exception):
+        self.process.stdin.close()  # it ends by itself
+        self.process.stdout.close()
+        self.process.wait()
+
+
 class Writer(Workload):
     """A loop that makes new files in a new directory."""
 
@@ -145,7 +253,6 @@ class Ingest(Workload):
 
 def workloads(quick):
     """All of them, in the order of the table."""
-    touches = 6_000 if quick else 100_000
     publishes = 200 if quick else 2_000
     return [
         Command("grep", "`grep -r`", lambda root: ["grep", "-rF", PATTERN, root]),
@@ -159,11 +266,6 @@ def workloads(quick):
              lambda place: ("read", place.root, place.dataset.names)),
         Loop("portage-read", "as Portage reads: Python's `open()`", "python",
              lambda place: ("portage-read", place.root, place.dataset.names)),
-        Command("large-read", "large file, `dd bs=128K`",
-                lambda root: ["dd", f"if={root}/{LARGE_NAME}", "of=/dev/null", "bs=128K"], data="large",
-                result=lambda out, err: err.splitlines()[-1].partition(" (")[0]),
-        Loop("large-touch", f"large file, mmap, {touches} random pages", "c",
-             lambda place: ("touch", place.root / LARGE_NAME, touches), data="large"),
         Writer("publish", "publish 1 KB: create + write + fchmod + close + rename", "c", publishes,
                lambda place, target, count: ("publish", target, count, PUBLISH_BYTES, "none")),
         Writer("publish-fsync", "the same, fsync before each close", "c", publishes,
@@ -175,6 +277,10 @@ def workloads(quick):
                    "portage-write", target, place.dataset.source, first_names(place.dataset, count))),
         Ingest("import", "import the tree (against `cp -r`)", durable=False),
         Ingest("import-sync", "the same, and sync", durable=True),
+        *large_workloads(quick),
+        *(Values(how, size, processes)
+          for size in VALUES for how in ("read", "map") for processes in VALUE_READERS),
+        Readers(),
     ]
 
 
@@ -190,20 +296,33 @@ def first_names(dataset, count):
 PROBES = {}
 
 
-def build_probes(arena):
+def build_probes(arena, with_redis):
     here = pathlib.Path(__file__).parent
-    compiled = arena.dir / "probe"
-    command(os.environ.get("CC", "cc"), "-O2", "-Wall", "-Wextra", "-o", compiled, here / "probe.c")
-    PROBES["c"] = [str(compiled)]
     PROBES["python"] = [sys.executable, str(here / "probe.py")]
+    for name, source, libraries in (("c", "probe.c", ()), ("redis", "redis.c", ("-lhiredis",))):
+        if name == "redis" and not with_redis:
+            continue
+        compiled = arena.dir / f"probe-{name}"
+        try:
+            command(os.environ.get("CC", "cc"), "-O2", "-Wall", "-Wextra", "-o", compiled,
+                    here / source, here / "support.c", *libraries)
+        except BenchError as error:
+            if name == "redis":
+                raise BenchError(f"{error} (mount-helpers/install-deps bench brings hiredis)") from None
+            raise
+        PROBES[name] = [str(compiled)]
+
+
+def ask(probe, *arguments):
+    """What a probe prints."""
+    done = run([*PROBES[probe], *map(str, arguments)])
+    if done.returncode != 0:
+        raise BenchError(f"{arguments[0]}: {done.stderr.strip()[-300:]}")
+    return done.stdout
 
 
 def measured(probe, *arguments):
-    argv = [*PROBES[probe], *map(str, arguments)]
-    done = run(argv)
-    if done.returncode != 0:
-        raise BenchError(f"{arguments[0]}: {done.stderr.strip()[-300:]}")
-    nanoseconds, result = done.stdout.split()
+    nanoseconds, result = ask(probe, *arguments).split()
     return Outcome(int(nanoseconds) / 1e9, result)
 
 

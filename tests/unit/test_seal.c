@@ -227,18 +227,35 @@ static void empty_file_takes_writers_again(void **state)
     assert_int_equal(store_writer_open(store, id), -EPERM);
 }
 
+/* As somebody does who truncates a file by its name. */
+static void set_size(struct store *store, uint64_t id, uint64_t size)
+{
+    struct store_attr attr = {.size = size};
+    assert_int_equal(store_writer_open(store, id), 0);
+    assert_int_equal(store_setattr(store, id, STORE_SET_SIZE, &attr, &attr), 0);
+    store_writer_close(store, id);
+}
+
+static void change_of_size_alone_seals_nothing(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    struct store_attr attr = {.size = 3000};
+    uint64_t id = create(store, ROOT, "a");
+    assert_int_equal(store_setattr(store, id, STORE_SET_SIZE, &attr, &attr), 0);
+    assert_false(is_sealed(store, id));
+    assert_int_equal(store_seal(store, id), 0);
+}
+
 static void empty_file_can_be_truncated_and_stays_one(void **state)
 {
     struct fixture *fixture = *state;
-    struct store_attr attr = {.size = 0};
     uint64_t id = create(fixture->store, ROOT, "a");
     assert_int_equal(store_seal(fixture->store, id), 0);
-    assert_int_equal(store_setattr(fixture->store, id, STORE_SET_SIZE, &attr, &attr), 0);
+    set_size(fixture->store, id, 0);
     assert_true(gets_sealed(fixture, id));
     assert_true(holds(fixture->store, id, "", 0));
     /* Grown, it is a file of zeros, and final once nobody holds it. */
-    attr.size = 3000;
-    assert_int_equal(store_setattr(fixture->store, id, STORE_SET_SIZE, &attr, &attr), 0);
+    set_size(fixture->store, id, 3000);
     assert_true(gets_sealed(fixture, id));
     char zeros[3000] = {0};
     assert_true(holds(fixture->store, id, zeros, sizeof(zeros)));
@@ -333,7 +350,7 @@ static void publishing_a_tree_seals_all_its_files(void **state)
     uint64_t busy = write_unsealed(store, deep, "busy", "abc", 3);
     assert_int_equal(store_writer_open(store, busy), 0);
 
-    assert_int_equal(store_publish_tree(store, top), 0);
+    assert_int_equal(store_publish_tree(store, top, NULL, NULL), 0);
     assert_int_equal(sealed_calls(fixture), array_length(ids));
     for (unsigned i = 0; i < array_length(ids); i++) {
         assert_true(is_sealed(store, ids[i]));
@@ -357,12 +374,12 @@ static void publishing_single_things_works_too(void **state)
     uint64_t file = write_unsealed(store, STAGING, "f", "abc", 3);
     uint64_t empty = make_directory(store, STAGING, "d");
     assert_int_equal(store_symlink(store, STAGING, "l", "t", &OWNER_FILE, &attr), 0);
-    assert_int_equal(store_publish_tree(store, file), 0);
+    assert_int_equal(store_publish_tree(store, file, NULL, NULL), 0);
     assert_true(is_sealed(store, file));
-    assert_int_equal(store_publish_tree(store, file), 0);
-    assert_int_equal(store_publish_tree(store, empty), 0);
-    assert_int_equal(store_publish_tree(store, attr.id), 0);
-    assert_int_equal(store_publish_tree(store, 123456), -ENOENT);
+    assert_int_equal(store_publish_tree(store, file, NULL, NULL), 0);
+    assert_int_equal(store_publish_tree(store, empty, NULL, NULL), 0);
+    assert_int_equal(store_publish_tree(store, attr.id, NULL, NULL), 0);
+    assert_int_equal(store_publish_tree(store, 123456, NULL, NULL), -ENOENT);
 }
 
 /* ------------------------------------------------------------------- removal -- */
@@ -575,7 +592,7 @@ static void file_published_while_its_writer_lets_go_is_sealed(void **state)
         pthread_barrier_init(&publisher.start, NULL, 2);
         must(pthread_create(&thread, NULL, let_go, &publisher) == 0);
         pthread_barrier_wait(&publisher.start);
-        assert_int_equal(store_publish_tree(store, directory), 0);
+        assert_int_equal(store_publish_tree(store, directory, NULL, NULL), 0);
         assert_int_equal(store_rename(store, STAGING, name, ROOT, name, 0), 0);
         pthread_join(thread, NULL);
         pthread_barrier_destroy(&publisher.start);
@@ -595,6 +612,7 @@ int main(void)
         test_with_store(closing_the_store_finishes_what_is_to_be_sealed),
         test_with_store(only_regular_files_have_writers),
         test_with_store(empty_file_takes_writers_again),
+        test_with_store(change_of_size_alone_seals_nothing),
         test_with_store(empty_file_can_be_truncated_and_stays_one),
         test_with_store(file_in_staging_is_held),
         test_with_store(file_moved_out_of_staging_is_held_no_more),

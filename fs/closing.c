@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "closing.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <time.h>
+
+#include "log.h"
+#include "mount.h"
+#include "store/util.h"
+
+#ifndef FAN_MARK_EVICTABLE
+#define FAN_MARK_EVICTABLE 0x00000200 /* Linux 5.19 */
+#endif
+
+/*
+ * The kernel reports a close a moment before the file is closed. So who finds the file still in
+ * use tries again, after these times in milliseconds, doubled each time. Without an end: if the
+ * descriptor is another one, it will be reported too, but nothing is lost by asking.
+ */
+#define AGAIN_FIRST_MS 1
+#define AGAIN_MOST_MS 8192
+
+/* Seals that are made for requests at a time: they may wait for WRITEs, so some workers must be
+ * left to serve those. */
+#define SEALS_MOST 8
+
+/* Files of which we know that they are watched, a slot for each of the last ids: so that a large
+ * file is not marked at every WRITE. */
+#define WATCHED_SLOTS 1024
+
+/* Lines in the log about writing to published files, per mount. */
+#define HEALED_LINES 32
+
+/* What the thread was asked to do, in order. */
+struct task {
+    uint64_t id;
+    bool heal;
+};
+
+/* A file that was found in use, to be tried again. */
+struct busy {
+    uint64_t id;
+    int64_t due;  /* milliseconds of the monotonic clock */
+    int64_t wait; /* before the try after that */
+};
+
+struct closing {
+    struct mount *mount;
+    pthread_t thread;
+    bool running;
+    int events; /* fanotify's */
+    int wake;   /* an eventfd */
+
+    /* Cleared when the close is heard of: as long as the file is open, its mark can't go. (Should
+     * it be closed, evicted and opened again before we hear of it, it is found busy then, and
+     * tried until it is closed.) */
+    _Atomic uint64_t watched[WATCHED_SLOTS];
+
+    /* The thread's own: */
+    struct busy *busy;
+    size_t busy_count, busy_room;
+    unsigned healed;
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t sealed;
+    unsigned seals; /* under way for requests */
+    struct task *tasks;
+    size_t first, count, room; /* of the tasks that are left */
+    bool stop;                 /* the thread shall end */
+    bool ended;                /* it does, and takes no more tasks */
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* -------------------------------------------------------------------- the queue -- */
+
+/* Room for one more in an array that grows. */
+static int make_room(void *array, size_t *room, size_t count, size_t size)
+{
+    if (count < *room)
+        return 0;
+    size_t wanted = *room == 0 ? 64 : *room * 2;
+    void *larger = reallocarray(*(void **)array, wanted, size);
+    if (larger == NULL)
+        return -ENOMEM;
+    *(void **)array = larger;
+    *room = wanted;
+    return 0;
+}
+
+static void queue(struct closing *closing, uint64_t id, bool heal)
+{
+    with_mutex(&closing->lock);
+    if (closing->ended)
+        return;
+    if (closing->first == closing->count)
+        closing->first = closing->count = 0;
+    if (make_room(&closing->tasks, &closing->room, closing->count, sizeof(*closing->tasks)) < 0)
+        log_line(LOG_WARNING, "out of memory: file %llu stays unsealed until the next start",
+                 (unsigned long long)id);
+    else
+        closing->tasks[closing->count++] = (struct task){id, heal};
+}
+
+static bool take(struct closing *closing, struct task *task)
+{
+    with_mutex(&closing->lock);
+    if (closing->first == closing->count)
+        return false;
+    *task = closing->tasks[closing->first++];
+    return true;
+}
+
+void closing_queue(struct closing *closing, uint64_t id)
+{
+    queue(closing, id, false);
+    (void)eventfd_write(closing->wake, 1);
+}
+
+void closing_heal(struct closing *closing, uint64_t id)
+{
+    queue(closing, id, true);
+    (void)eventfd_write(closing->wake, 1);
+}
+
+/* --------------------------------------------------------------------- sealing -- */
+
+/*
+ * Closing the descriptor ends the lease. It also waits for the file's dirty pages to be written,
+ * so another thread must be serving.
+ */
+static int seal_under_lease(struct mount *mount, uint64_t id)
+{
+    cleanup_fd int fd = own_node(&mount->own, id, O_RDONLY | O_NONBLOCK);
+    if (fd < 0)
+        return fd == -ESTALE ? -ENOENT : fd;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+        return errno == EAGAIN ? -EBUSY : -errno;
+    return store_seal(mount->store, id);
+}
+
+/* Nothing is left to do for a file that is gone, sealed, empty, or waits to be moved out of
+ * staging. */
+static bool wants_seal(struct mount *mount, uint64_t id)
+{
+    struct store_attr attr;
+    return store_getattr(mount->store, id, &attr) == 0 && S_ISREG(attr.mode) && !attr.sealed &&
+           !attr.held && attr.size > 0 && attr.nlink > 0;
+}
+
+int closing_seal(struct closing *closing, uint64_t id)
+{
+    {
+        with_mutex(&closing->lock);
+        while (closing->seals == SEALS_MOST)
+            pthread_cond_wait(&closing->sealed, &closing->lock);
+        closing->seals++;
+    }
+    int r = seal_under_lease(closing->mount, id);
+    /* Dirty pages of a mapping shall be written before the caller goes on. */
+    if (r == -EBUSY)
+        (void)fuse_lowlevel_notify_inval_inode(closing->mount->session, id, 0, 0);
+    with_mutex(&closing->lock);
+    closing->seals--;
+    pthread_cond_signal(&closing->sealed);
+    return r;
+}
+
+/* True: it is in use, try again. */
+static bool try_seal(struct closing *closing, uint64_t id)
+{
+    struct mount *mount = closing->mount;
+    if (!wants_seal(mount, id))
+        return false;
+    int r = seal_under_lease(mount, id);
+    if (r == 0)
+        mount_attr_changed(mount, id);
+    else if (r != -EBUSY && r != -ENOENT)
+        log_line(LOG_WARNING, "cannot seal file %llu, the next start will: %s",
+                 (unsigned long long)id, strerror(-r));
+    return r == -EBUSY;
+}
+
+static void seal(struct closing *closing, uint64_t id)
+{
+    if (!try_seal(closing, id))
+        return;
+    size_t i = 0;
+    while (i < closing->busy_count && closing->busy[i].id != id)
+        i++;
+    if (i == closing->busy_count) {
+        if (make_room(&closing->busy, &closing->busy_room, i, sizeof(*closing->busy)) < 0)
+            return;
+        closing->busy_count++;
+    }
+    closing->busy[i] = (struct busy){id, now_ms() + AGAIN_FIRST_MS, AGAIN_FIRST_MS * 2};
+}
+
+/* Try those that are due, or all. Returns when to look again, -1 for never. */
+static int64_t seal_busy(struct closing *closing, bool all)
+{
+    int64_t now = now_ms(), next = -1;
+    for (size_t i = 0; i < closing->busy_count;) {
+        struct busy *busy = &closing->busy[i];
+        if (all || busy->due <= now) {
+            if (!try_seal(closing, busy->id)) {
+                *busy = closing->busy[--closing->busy_count];
+                continue;
+            }
+            busy->due = now + busy->wait;
+            busy->wait = busy->wait * 2 < AGAIN_MOST_MS ? busy->wait * 2 : AGAIN_MOST_MS;
+        }
+        if (next < 0 || busy->due < next)
+            next = busy->due;
+        i++;
+    }
+    return next;
+}
+
+static void heal(struct closing *closing, uint64_t id)
+{
+    (void)fuse_lowlevel_notify_inval_inode(closing->mount->session, id, 0, 0);
+    if (closing->healed++ < HEALED_LINES)
+        log_line(LOG_WARNING,
+                 "refused to write to file %llu, which is published; what others saw "
+                 "of it meanwhile is undone",
+                 (unsigned long long)id);
+}
+
+static int64_t work_off(struct closing *closing, bool all)
+{
+    struct task task;
+    while (take(closing, &task)) {
+        if (task.heal)
+            heal(closing, task.id);
+        else
+            seal(closing, task.id);
+    }
+    return seal_busy(closing, all);
+}
+
+/* --------------------------------------------------------------------- listening -- */
+
+static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
+{
+    return &closing->watched[id % WATCHED_SLOTS];
+}
+
+/* The node that an event is about; 0: none, or some were lost. */
+static uint64_t node_of(const struct fanotify_event_metadata *event)
+{
+    const struct fanotify_event_info_fid *info = (const void *)(event + 1);
+    if (event->event_len < sizeof(*event) + sizeof(*info) + sizeof(struct file_handle))
+        return 0;
+    const struct file_handle *handle = (const void *)info->handle;
+    return own_node_of_handle(handle->handle_type, handle->f_handle, handle->handle_bytes);
+}
+
+static void listen(struct closing *closing)
+{
+    _Alignas(struct fanotify_event_metadata) char buffer[16384];
+    ssize_t left;
+    while ((left = read(closing->events, buffer, sizeof(buffer))) > 0) {
+        struct fanotify_event_metadata *event = (void *)buffer;
+        for (; FAN_EVENT_OK(event, left); event = FAN_EVENT_NEXT(event, left)) {
+            uint64_t id = node_of(event);
+            if (id == 0)
+                continue;
+            atomic_store(watched_slot(closing, id), 0);
+            queue(closing, id, false);
+        }
+    }
+}
+
+static bool must_stop(struct closing *closing)
+{
+    with_mutex(&closing->lock);
+    return closing->stop;
+}
+
+static void *listen_and_seal(void *arg)
+{
+    struct closing *closing = arg;
+    bool stop = false;
+    while (!stop) {
+        int64_t next = work_off(closing, false);
+        int64_t wait = next - now_ms();
+        struct pollfd fds[] = {
+            {.fd = closing->events, .events = POLLIN},
+            {.fd = closing->wake, .events = POLLIN},
+        };
+        (void)poll(fds, array_length(fds), next < 0 ? -1 : wait < 0 ? 0 : (int)wait);
+        eventfd_t count;
+        if (fds[1].revents != 0)
+            (void)eventfd_read(closing->wake, &count);
+        stop = must_stop(closing);
+        listen(closing);
+    }
+    (void)work_off(closing, true);
+    with_mutex(&closing->lock);
+    closing->ended = true;
+    return NULL;
+}
+
+int closing_watch(struct closing *closing, uint64_t id)
+{
+    if (atomic_load(watched_slot(closing, id)) == id)
+        return 0;
+    /* Not an ordinary descriptor: closing that waits for the file's dirty pages to be written, and
+     * this is the thread that writes them. */
+    cleanup_fd int fd = own_node(&closing->mount->own, id, O_PATH);
+    if (fd < 0)
+        return fd;
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    /* Evictable: the mark shall not keep the inode in memory. While it is open it is there. */
+    int r = fanotify_mark(closing->events, FAN_MARK_ADD | FAN_MARK_EVICTABLE, FAN_CLOSE_WRITE,
+                          AT_FDCWD, path);
+    if (r < 0)
+        return -errno;
+    atomic_store(watched_slot(closing, id), id);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------- life -- */
+
+void closing_free(struct closing *closing)
+{
+    if (closing == NULL)
+        return;
+    cleanup_fd_p(&closing->events);
+    cleanup_fd_p(&closing->wake);
+    pthread_cond_destroy(&closing->sealed);
+    pthread_mutex_destroy(&closing->lock);
+    free(closing->busy);
+    free(closing->tasks);
+    free(closing);
+}
+
+static int open_all(struct closing *closing)
+{
+    closing->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_CLOEXEC | FAN_NONBLOCK |
+                                        FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS,
+                                    O_RDONLY);
+    if (closing->events < 0)
+        return -errno;
+    closing->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (closing->wake < 0)
+        return -errno;
+    /* Whether this kernel lets us watch a node of FUSE (since Linux 6.8) and open one by its
+     * handle. */
+    return closing_watch(closing, STORE_ROOT_ID);
+}
+
+int closing_start(struct mount *mount, struct closing **out)
+{
+    struct closing *closing = calloc(1, sizeof(*closing));
+    if (closing == NULL)
+        return -ENOMEM;
+    closing->mount = mount;
+    closing->events = closing->wake = -1;
+    pthread_mutex_init(&closing->lock, NULL);
+    pthread_cond_init(&closing->sealed, NULL);
+    /* Who waits for a lease to end makes the kernel tell us so; we are quick anyway. */
+    signal(SIGIO, SIG_IGN);
+    int r = open_all(closing);
+    if (r == 0)
+        r = -pthread_create(&closing->thread, NULL, listen_and_seal, closing);
+    closing->running = r == 0;
+    if (r < 0) {
+        closing_free(closing);
+        return r;
+    }
+    *out = closing;
+    return 0;
+}
+
+void closing_stop(struct closing *closing)
+{
+    if (closing == NULL)
+        return;
+    {
+        with_mutex(&closing->lock);
+        closing->stop = true;
+    }
+    (void)eventfd_write(closing->wake, 1);
+    if (closing->running)
+        pthread_join(closing->thread, NULL);
+    closing->running = false;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * closing.h: who writes a file, on a mount where the kernel tells nobody: OPEN and RELEASE are not
+ * asked any more (see mount.h). So we ask the kernel:
+ *
+ *   fanotify   tells when a descriptor, or a mapping, that could write a file has been closed;
+ *   a lease    (fcntl F_SETLEASE) is granted only if no such thing is left, and while we hold it,
+ *              who opens the file for writing waits. Under it a file is sealed.
+ *
+ * A thread of its own listens and seals. Any thread may call.
+ */
+#ifndef FS_CLOSING_H
+#define FS_CLOSING_H
+
+#include <stdint.h>
+
+struct closing;
+struct mount;
+
+/* -EOPNOTSUPP, -EPERM and the like: the kernel can't, or we must not. Needs mount->own. */
+int closing_start(struct mount *mount, struct closing **out);
+
+/* Seal what can be, and stop listening. Requests may still come in. NULL is allowed; twice does no
+ * harm. */
+void closing_stop(struct closing *closing);
+/* After closing_stop(). NULL is allowed. */
+void closing_free(struct closing *closing);
+
+/* The file is being written: be told when it is closed. To be called in a request that proves that
+ * somebody has it open, before the answer. */
+int closing_watch(struct closing *closing, uint64_t id);
+
+/* Seal the file soon, as soon as nobody has it open for writing. Asked again until it is sealed. */
+void closing_queue(struct closing *closing, uint64_t id);
+
+/* Somebody has tried to write a published file. That was refused, but his bytes are in the
+ * kernel's cache, for all to see: have them dropped. */
+void closing_heal(struct closing *closing, uint64_t id);
+
+/* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody has it open for
+ * writing, also -ENODEV if the kernel can't be asked any more. */
+int closing_seal(struct closing *closing, uint64_t id);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sealing.h: when the content of a file becomes final, in both of a mount's modes (mount.h).
+ *
+ * With OPEN the store counts the writers; without it, closing.h asks the kernel. Any thread may
+ * call.
+ */
+#ifndef FS_SEALING_H
+#define FS_SEALING_H
+
+#include "mount.h"
+
+/* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody writes it, who will
+ * have it sealed when he closes it. The kernel knows of it when this returns. */
+int sealing_now(struct mount *mount, uint64_t id);
+
+/* The same for each file in a tree that is about to leave staging, see store_publish_tree(). */
+int sealing_tree(struct mount *mount, uint64_t id);
+
+/* Have it sealed in the background, unless somebody writes it. */
+void sealing_later(struct mount *mount, uint64_t id);
+
+/* In a request that has changed the content of an unsealed file: it shall be sealed when the
+ * writer closes it; `open` tells that he has it open, and doesn't only truncate it by name. */
+void sealing_written(struct mount *mount, uint64_t id, bool open);
+
+/* In a request that is refused because the file is sealed: without OPEN, the writer's bytes are in
+ * the kernel's cache already. They will go from there soon after the answer. */
+void sealing_refused(struct mount *mount, uint64_t id);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* contents.c: the contents of many small files at once, for who sends them ahead of the asking. */
+#include <sys/stat.h>
+
+#include "extent.h"
+#include "record.h"
+#include "verify.h"
+
+/* Files that one transaction looks up, and bytes that are held at a time. */
+#define GROUP_FILES 64
+#define GROUP_BYTES ((size_t)128 << 10)
+
+struct piece {
+    uint64_t id;
+    size_t at, size; /* in the buffer */
+    bool outside;    /* not read yet: in `span` */
+    struct layout_record record;
+    struct span span;
+};
+
+struct group {
+    struct store *store;
+    size_t most; /* bytes of a file */
+    char *buffer;
+    size_t used;
+    struct piece pieces[GROUP_FILES];
+    size_t count;
+};
+
+/* Add one file, if it is one. 1: it does not fit any more. What is damaged is left to who reads it,
+ * and gets told. */
+static int add(struct group *group, MDB_txn *txn, uint64_t id)
+{
+    struct piece *piece = &group->pieces[group->count];
+    MDB_val payload;
+    int r = record_get(group->store, txn, id, &piece->record, &payload);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    const struct layout_record *record = &piece->record;
+    if (!S_ISREG(record->mode) || record->place == LAYOUT_STAGED || record->size == 0 ||
+        record->size > group->most)
+        return 0;
+    if (group->used + record->size > GROUP_BYTES)
+        return 1;
+    piece->id = id;
+    piece->at = group->used;
+    piece->size = record->size;
+    piece->outside = record->place == LAYOUT_EXTENTS;
+    if (piece->outside) {
+        int n = content_locate(group->store, txn, record->link, record->size, 0, record->size,
+                               &piece->span, 1);
+        if (n != 1 || piece->span.length != record->size)
+            return n < 0 ? n : 0;
+    } else {
+        if (!verify_inline(record, &payload))
+            return 0;
+        memcpy(group->buffer + piece->at, payload.mv_data, piece->size);
+    }
+    group->used += piece->size;
+    group->count++;
+    return 0;
+}
+
+/* Look up as many as fit: how many of the ids are done with. */
+static ssize_t gather(struct group *group, const uint64_t *ids, size_t count)
+{
+    cleanup_read struct env_read read = {0};
+    int r = env_read(group->store->env, &read);
+    size_t i = 0;
+    group->used = group->count = 0;
+    while (r == 0 && i < count && group->count < GROUP_FILES) {
+        r = add(group, read.txn, ids[i]);
+        if (r == 0)
+            i++;
+    }
+    return r < 0 ? r : (ssize_t)i;
+}
+
+static bool hand_over(struct group *group, store_content_fn *each, void *arg)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        struct piece *piece = &group->pieces[i];
+        char *bytes = group->buffer + piece->at;
+        if (piece->outside &&
+            verify_read(group->store, piece->id, &piece->record, &piece->span, bytes) < 0)
+            continue;
+        if (!each(arg, piece->id, bytes, piece->size))
+            return false;
+    }
+    return true;
+}
+
+int store_contents(struct store *store, const uint64_t *ids, size_t count, size_t most,
+                   store_content_fn *each, void *arg)
+{
+    cleanup_free struct group *group = malloc(sizeof(*group));
+    cleanup_free char *buffer = malloc(GROUP_BYTES);
+    if (group == NULL || buffer == NULL)
+        return -ENOMEM;
+    group->store = store;
+    group->most = most < GROUP_BYTES ? most : GROUP_BYTES;
+    group->buffer = buffer;
+    for (size_t done = 0; done < count;) {
+        ssize_t n = gather(group, ids + done, count - done);
+        if (n < 0)
+            return (int)n;
+        done += (size_t)n;
+        if (!hand_over(group, each, arg))
+            return 0;
+    }
+    return 0;
+}

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "store/util.h"
+#include "uring.h"
 
 /* What a thread keeps for itself. */
 #define OWN_BYTES ((size_t)64 << 10)
@@ -157,6 +158,9 @@ static struct thread *this_thread(void)
 
 void *buffer_get(size_t size)
 {
+    void *payload = uring_payload(size);
+    if (payload != NULL)
+        return payload;
     struct thread *thread = this_thread();
     if (thread == NULL)
         return NULL;

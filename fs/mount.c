@@ -12,14 +12,14 @@
 #include "companion.h"
 #include "log.h"
 #include "large.h"
-#include "loop.h"
 #include "memory.h"
 #include "mountpoint.h"
 #include "ops.h"
+#include "prewalk.h"
 #include "push.h"
 #include "refresh.h"
 #include "store/util.h"
-#include "prewalk.h"
+#include "uring.h"
 
 /* Bytes in one READ or WRITE, and in one read-ahead, at most: what the kernel's default limit of
  * 256 pages allows. */
@@ -105,7 +105,7 @@ static const struct {
     {FUSE_CAP_NO_OPENDIR_SUPPORT, true},
     {FUSE_CAP_PASSTHROUGH, false}, /* see large_negotiate() */
 #ifdef FUSE_CAP_OVER_IO_URING
-    {FUSE_CAP_OVER_IO_URING, false},
+    {FUSE_CAP_OVER_IO_URING, false}, /* that would be libfuse's rings; uring.h has ours */
 #endif
 };
 
@@ -120,7 +120,7 @@ void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
     }
     mount->can_skip_open = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPEN_SUPPORT);
     mount->can_skip_opendir = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT);
-    conn->max_write = TRANSFER_MAX;
+    conn->max_write = mount->rings.used ? URING_TRANSFER_MAX : TRANSFER_MAX;
     conn->max_readahead = TRANSFER_MAX;
     conn->max_read = mount->options->max_read;
     conn->time_gran = 1;
@@ -210,6 +210,30 @@ struct mount *mount_new(const struct mount_options *options)
         return NULL;
     }
     return mount;
+}
+
+/*
+ * Start the loop. io_uring=auto means by rings where they are offered. (For a mount that a
+ * supervisor restarts after a crash, here is the place to mean the opposite: what is under way on
+ * a ring when its daemon is killed waits for ever, also with a successor.)
+ */
+static int start_loop(struct mount *mount, char why[STORE_WHY_MAX])
+{
+    enum options_uring wish = mount->options->uring;
+    struct loop_rings *rings = &mount->rings;
+    rings->wanted = wish != OPTIONS_URING_OFF;
+    int r = loop_start(mount->session, rings, memory_divide(mount->options->memory).requests,
+                       &mount->loop);
+    if (r < 0) {
+        snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", mount->options->mountpoint,
+                 strerror(-r));
+    } else if (wish == OPTIONS_URING_ON && !rings->used) {
+        snprintf(why, STORE_WHY_MAX, "no io_uring: %s", rings->why);
+        r = -EOPNOTSUPP;
+    }
+    ways_set(&mount->ways, WAY_requests, rings->used ? "io_uring" : "/dev/fuse", "%s",
+             rings->wanted ? rings->why : "io_uring=off");
+    return r;
 }
 
 static void set_mode(struct mount *mount, enum mount_mode mode)
@@ -306,13 +330,13 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
     if (mount->options->memory > 0)
         r = prune_start(&mount->prune, mount->session, store);
     if (r == 0)
-        r = loop_start(mount->session, memory_divide(mount->options->memory).requests,
-                       &mount->loop);
+        r = start_loop(mount, why);
     if (r == 0)
         decide(mount);
     if (r < 0) {
-        snprintf(why, STORE_WHY_MAX, "can't serve the mount on %s: %s", path, strerror(-r));
         (void)mountpoint_detach(path, mount->device);
+        set_mode(mount, MODE_OPEN); /* nobody shall wait for it any more */
+        loop_stop(steal_pointer(&mount->loop));
         prune_stop(&mount->prune);
     }
     return r;

@@ -11,6 +11,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "loop.h"
 #include "metrics.h"
 #include "options.h"
 #include "prune.h"
@@ -21,7 +22,6 @@
 struct backings;
 struct closing;
 struct companion;
-struct loop;
 struct push;
 struct refresh;
 struct prewalk;
@@ -42,6 +42,7 @@ struct mount {
     const struct mount_options *options; /* borrowed */
     struct store *store;                 /* borrowed; set from mount_start() on */
     struct fuse_session *session;
+    struct loop_rings rings;
     struct loop *loop;
     struct metrics metrics;
     struct stats stats;

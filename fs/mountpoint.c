@@ -135,10 +135,17 @@ int mountpoint_of(const char *path, char **point, char **source)
     return 0;
 }
 
+/* Errors of every call on a mount whose daemon is gone, or was cut off; the last is that of a
+ * request that was on its way to it by a ring. */
+static bool is_dead(int error)
+{
+    return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
+}
+
 char *mountpoint_resolve(const char *path)
 {
     char *whole = realpath(path, NULL);
-    if (whole != NULL || errno != ENOTCONN)
+    if (whole != NULL || !is_dead(errno))
         return whole;
     /* The last component is a dead mount: resolve what leads to it. */
     cleanup_free char *copy = strdup(path);
@@ -157,12 +164,6 @@ char *mountpoint_resolve(const char *path)
     if (asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
         return NULL;
     return whole;
-}
-
-/* Errors of every call on a mount whose daemon is gone, or was cut off. */
-static bool is_dead(int error)
-{
-    return error == ENOTCONN || error == ECONNABORTED;
 }
 
 /* What is wrong with using `path`, an errno. The kernel may know the attributes of a mount whose

@@ -22,6 +22,7 @@ enum use {
     FSNAME,
     VERIFY,
     MEMORY,
+    URING,
 };
 
 struct known {
@@ -39,6 +40,7 @@ static const struct known known_options[] = {
     {"max_read", true, MAX_READ},
     {"records", true, RECORDS},
     {"clones", true, CLONES},
+    {"io_uring", true, URING},
     {"debug", false, DEBUG},
     {"verify", true, VERIFY},
     {"memory", true, MEMORY},
@@ -144,23 +146,40 @@ static int parse_bytes(const char *text, size_t least, size_t *value)
     return 0;
 }
 
-static int parse_verify(const char *text, enum store_verify *value)
+/* The place of `text` among the words. */
+static int parse_word(const char *text, const char *const words[], int count)
 {
-    static const struct {
-        const char *text;
-        enum store_verify value;
-    } words[] = {
-        {"first", STORE_VERIFY_FIRST},
-        {"always", STORE_VERIFY_ALWAYS},
-        {"never", STORE_VERIFY_NEVER},
-    };
-    for (size_t i = 0; i < array_length(words); i++) {
-        if (strcmp(words[i].text, text) != 0)
-            continue;
-        *value = words[i].value;
-        return 0;
+    for (int i = 0; i < count; i++) {
+        if (strcmp(text, words[i]) == 0)
+            return i;
     }
     return -EINVAL;
+}
+
+static int parse_uring(const char *text, enum options_uring *value)
+{
+    static const char *const words[] = {
+        [OPTIONS_URING_AUTO] = "auto",
+        [OPTIONS_URING_ON] = "on",
+        [OPTIONS_URING_OFF] = "off",
+    };
+    int r = parse_word(text, words, array_length(words));
+    if (r >= 0)
+        *value = (enum options_uring)r;
+    return r < 0 ? r : 0;
+}
+
+static int parse_verify(const char *text, enum store_verify *value)
+{
+    static const char *const words[] = {
+        [STORE_VERIFY_FIRST] = "first",
+        [STORE_VERIFY_ALWAYS] = "always",
+        [STORE_VERIFY_NEVER] = "never",
+    };
+    int r = parse_word(text, words, array_length(words));
+    if (r >= 0)
+        *value = (enum store_verify)r;
+    return r < 0 ? r : 0;
 }
 
 /* `whole` is the option as given, `value` what stands behind its "=". */
@@ -190,6 +209,8 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return parse_verify(value, &options->verify);
     case MEMORY:
         return parse_bytes(value, MEMORY_LEAST, &options->memory);
+    case URING:
+        return parse_uring(value, &options->uring);
     }
     return -EINVAL;
 }
@@ -245,6 +266,9 @@ void options_print_help(void)
         "  memory=SIZE        the most memory that the daemon takes for itself (with K, M or G; 16M\n"
         "                     at least); by default 16 MiB, and less than 16 bytes for each file\n"
         "                     that the kernel knows\n"
+        "  io_uring=auto|on|off\n"
+        "                     how requests come: by io_uring where the kernel offers it, by it or\n"
+        "                     not at all, or from /dev/fuse\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"

@@ -10,6 +10,13 @@
 #include "records.h"
 #include "store/store.h"
 
+/* -o io_uring: whether requests come by it (uring.h). */
+enum options_uring {
+    OPTIONS_URING_AUTO, /* where it is offered */
+    OPTIONS_URING_ON,   /* or not at all */
+    OPTIONS_URING_OFF,
+};
+
 struct mount_options {
     char *store_path; /* absolute */
     char *mountpoint; /* absolute, without symbolic links */
@@ -18,6 +25,7 @@ struct mount_options {
     unsigned max_read;         /* bytes in one READ at most; 0 = as the kernel likes */
     size_t memory;             /* bytes; 0 = the usual, see memory.h */
     enum store_verify verify;  /* when content is compared with its hash */
+    enum options_uring uring;  /* whether requests come by it */
     enum records_mode records; /* what to tune the mount for */
     unsigned clones;           /* of large records that are kept when nobody has them open */
     char *fsname;              /* what the mount table names as the source; NULL = store_path */

@@ -35,6 +35,9 @@ SCALE = float(os.environ.get("LMDBFS_TEST_SCALE") or 1)
 
 NOBODY = 65534
 
+# Errors of requests to a mount whose daemon has ended; the last is of those that were on their way to it by a ring.
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED)
+
 # Nothing here takes nearly as long; what does, hangs.
 COMMAND_LIMIT = 240
 MOUNT_LIMIT = 420

@@ -10,10 +10,10 @@ import time
 
 import harness
 import versions
-from harness import LMDBFS, mounted, publish, read_file, run, store_stat, wait_for, write_file
+from harness import GONE, LMDBFS, mounted, publish, read_file, run, store_stat, wait_for, write_file
 
 # What a system call on the mount may end with when its daemon dies.
-DEATH = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+DEATH = (*GONE, errno.EIO)
 
 
 def until_death(work):

@@ -19,6 +19,7 @@ struct intake {
     pthread_cond_t given_back;
     bool stop;
     unsigned count;
+    unsigned receiving;                /* threads that wait for a request */
     struct fuse_buf *free[LARGE_MOST]; /* the last one used is the next one: its pages are there */
     unsigned free_count;
     struct fuse_buf all[LARGE_MOST]; /* their memory comes from libfuse, which knows the size */
@@ -61,14 +62,24 @@ static struct fuse_buf *take(struct intake *intake)
     with_mutex(&intake->lock);
     while (intake->free_count == 0 && !intake->stop)
         pthread_cond_wait(&intake->given_back, &intake->lock);
-    return intake->stop ? NULL : intake->free[--intake->free_count];
+    if (intake->stop)
+        return NULL;
+    intake->receiving++;
+    return intake->free[--intake->free_count];
+}
+
+/* With the lock held. As long as somebody waits for requests nobody else is woken to do so too:
+ * that costs more than most requests do. */
+static void wake_another(struct intake *intake)
+{
+    if (intake->receiving == 0 && intake->free_count > 0)
+        pthread_cond_signal(&intake->given_back);
 }
 
 static void give_back(struct intake *intake, struct request *request)
 {
-    with_mutex(&intake->lock);
     intake->free[intake->free_count++] = steal_pointer(&request->large);
-    pthread_cond_signal(&intake->given_back);
+    wake_another(intake);
 }
 
 static bool move_if_small(struct request *request, size_t size)
@@ -90,8 +101,13 @@ int intake_receive(struct intake *intake, struct fuse_session *session, struct r
     if (request->large == NULL)
         return -EINTR;
     int r = fuse_session_receive_buf(session, request->large);
-    if (r <= 0 || move_if_small(request, (size_t)r))
+    bool free = r <= 0 || move_if_small(request, (size_t)r);
+    with_mutex(&intake->lock);
+    intake->receiving--;
+    if (free)
         give_back(intake, request);
+    else
+        wake_another(intake);
     return r;
 }
 
@@ -102,8 +118,10 @@ struct fuse_buf *intake_buffer(struct request *request)
 
 void intake_done(struct intake *intake, struct request *request)
 {
-    if (request->large != NULL)
-        give_back(intake, request);
+    if (request->large == NULL)
+        return;
+    with_mutex(&intake->lock);
+    give_back(intake, request);
 }
 
 void intake_leave(struct request *request)

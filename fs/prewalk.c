@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "prewalk.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
+#include <limits.h>
 
 #include "companion.h"
 #include "mount.h"
+#include "room.h"
 #include "store/util.h"
 #include "where.h"
 
@@ -18,13 +18,6 @@
 #define DIRECTORIES_FEW 4
 /* Directories that are watched for that; a slot each. */
 #define WATCHED 256
-
-/* Kernel memory per name and file, bytes, about (measured: 1.15 KB of slab), and how much of what
- * is available the names of a tree may take. */
-#define NAME_BYTES 2048
-#define MEMORY_PART 8
-/* A store of larger records than this, bytes, in the mean, is not read ahead as a whole. */
-#define SMALL_RECORD ((uint64_t)64 << 10)
 
 /* A tree is walked again when so many requests for names have come since, as a part of its
  * records: then the kernel has dropped much of it. */
@@ -80,16 +73,37 @@ static void done(struct prewalk *prewalk)
     prewalk->tree = prewalk->walking = false;
     prewalk->directories = 0;
     prewalk->asked = 0;
+    struct store_stat stat;
+    if (store_stat(prewalk->mount->store, false, &stat) == 0)
+        prewalk->again = stat.records / AGAIN_PART + AGAIN_LEAST;
+}
+
+static void want_prefetch(struct prewalk *prewalk)
+{
+    with_mutex(&prewalk->lock);
+    prewalk->prefetch = true;
+    pthread_cond_broadcast(&prewalk->wanted);
+}
+
+static int list(struct prewalk *prewalk, uint64_t directory)
+{
+    struct mount *mount = prewalk->mount;
+    bool tree = directory == STORE_ROOT_ID;
+    char path[PATH_MAX];
+    if (tree && !room_for_names(mount->store))
+        return -ENOSPC;
+    if (tree && room_for_all(mount->store))
+        want_prefetch(prewalk);
+    int r = where_path(mount->store, directory, path);
+    return r < 0 ? r : companion_list(mount->companion, path, tree);
 }
 
 static void *walk(void *arg)
 {
     struct prewalk *prewalk = arg;
-    char path[PATH_MAX];
     uint64_t directory;
     while ((directory = take(prewalk)) != 0) {
-        if (where_path(prewalk->mount->store, directory, path) == 0 &&
-            companion_list(prewalk->mount->companion, path, directory == STORE_ROOT_ID) == 0)
+        if (list(prewalk, directory) == 0)
             atomic_fetch_add_explicit(&prewalk->walked, 1, memory_order_relaxed);
         done(prewalk);
     }
@@ -115,37 +129,11 @@ static void *prefetch(void *arg)
 
 /* ------------------------------------------------------------ what is wanted -- */
 
-static void close_file(FILE **file)
-{
-    if (*file != NULL)
-        fclose(*file);
-}
-
-/* Bytes that programs could get without swapping; 0 if that can't be found out. */
-static uint64_t memory_available(void)
-{
-    cleanup(close_file) FILE *file = fopen("/proc/meminfo", "re");
-    char line[128];
-    uint64_t kib;
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
-            return kib << 10;
-    return 0;
-}
-
 /* With the lock held. */
 static void want_tree(struct prewalk *prewalk)
 {
-    struct store_stat stat;
     prewalk->asked = 0;
     prewalk->directories = 0;
-    if (prewalk->tree || store_stat(prewalk->mount->store, false, &stat) < 0)
-        return;
-    uint64_t room = memory_available() / MEMORY_PART;
-    prewalk->again = stat.records / AGAIN_PART + AGAIN_LEAST;
-    if (stat.records * NAME_BYTES > room)
-        return;
-    prewalk->prefetch = stat.file_bytes <= room && stat.file_bytes <= stat.records * SMALL_RECORD;
     prewalk->tree = true;
     pthread_cond_broadcast(&prewalk->wanted);
 }
@@ -153,7 +141,8 @@ static void want_tree(struct prewalk *prewalk)
 /* With the lock held: somebody has gone through a directory. */
 static void pass_directory(struct prewalk *prewalk)
 {
-    if (++prewalk->directories >= DIRECTORIES_FEW && prewalk->asked >= prewalk->again)
+    if (++prewalk->directories >= DIRECTORIES_FEW && prewalk->asked >= prewalk->again &&
+        !prewalk->tree)
         want_tree(prewalk);
 }
 

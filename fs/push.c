@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "mount.h"
+#include "room.h"
 #include "store/util.h"
 
 #define THREADS 2
@@ -22,10 +23,18 @@
 #define STREAMS 16
 
 /* What was pushed, not to do it twice: a slot each for the last ids. 512 KiB. */
-#define PUSHED_SLOTS ((size_t)1 << 16)
+#define PUSHED_SLOTS ((size_t)1 << 15)
+
+/* A READ of what was queued longer ago than this, milliseconds, tells that the kernel has dropped
+ * it. Before, the reader was just faster than we. */
+#define EVICTED_MS 500
+
+/* Ids that are looked at for one job when there is nothing better to do. */
+#define SWEEP_STEP 1024
 
 #define JOB_IDS 64
 #define JOBS_MOST 1024 /* 0.5 MiB */
+#define JOBS_FEW 4
 
 struct job {
     uint64_t ids[JOB_IDS];
@@ -41,11 +50,19 @@ struct queue {
 /* Ahead of somebody who reads; of somebody who lists. */
 enum urgency { SOON, LATER, URGENCIES };
 
+struct pushed {
+    uint64_t id;
+    int64_t when; /* queued: milliseconds */
+};
+
 struct stream {
     uint64_t end; /* ids up to here were pushed */
     uint64_t window;
     uint64_t used; /* `clock` when it was last of use */
 };
+
+/* What is done about the rest. */
+enum sweep { SWEEP_NOT, SWEEP_WANTED, SWEEP_ON };
 
 struct push {
     struct mount *mount;
@@ -58,9 +75,13 @@ struct push {
     pthread_cond_t queued;
     struct queue queues[URGENCIES];
     bool stop;
+    unsigned idle; /* threads that wait for something to do */
+    enum sweep sweep;
+    uint64_t sweep_next, sweep_left; /* ids */
+    uint64_t highest;                /* id that the kernel was told of */
     struct stream streams[STREAMS];
     uint64_t clock;
-    uint64_t done[PUSHED_SLOTS];
+    struct pushed pushed_files[PUSHED_SLOTS];
 };
 
 static int64_t now_ms(void)
@@ -72,14 +93,17 @@ static int64_t now_ms(void)
 
 /* -------------------------------------------------------------- the queue -- */
 
-static uint64_t *done_slot(struct push *push, uint64_t id)
+static struct pushed *slot_of(struct push *push, uint64_t id)
 {
-    return &push->done[id % PUSHED_SLOTS];
+    return &push->pushed_files[id % PUSHED_SLOTS];
 }
 
 /* A job to add ids to, with the lock held: NULL if there is too much to do already. */
-static struct job *new_job(struct queue *queue)
+static struct job *job_with_room(struct queue *queue)
 {
+    struct job *last = &queue->jobs[(queue->first + queue->count + JOBS_MOST - 1) % JOBS_MOST];
+    if (queue->count > 0 && last->count < JOB_IDS)
+        return last;
     if (queue->count == JOBS_MOST)
         return NULL;
     struct job *job = &queue->jobs[(queue->first + queue->count++) % JOBS_MOST];
@@ -87,28 +111,80 @@ static struct job *new_job(struct queue *queue)
     return job;
 }
 
-/* Queue a file if the kernel holds it and doesn't have its content yet. */
-static void enqueue(struct push *push, enum urgency urgency, uint64_t id, struct job **job)
+/* Add a file that the kernel holds, unless it was sent its content after time `since`. */
+static void add(struct push *push, uint64_t id, int64_t since, struct job *job)
 {
-    uint64_t *done = done_slot(push, id);
-    if (*done == id || !store_leased(push->mount->store, id))
+    struct pushed *pushed = slot_of(push, id);
+    if ((pushed->id == id && pushed->when >= since) || !store_leased(push->mount->store, id))
         return;
-    if (*job == NULL || (*job)->count == JOB_IDS) {
-        *job = new_job(&push->queues[urgency]);
-        if (*job == NULL)
-            return;
+    *pushed = (struct pushed){id, now_ms()};
+    job->ids[job->count++] = id;
+}
+
+/* The same to the end of a queue. False: it is full. */
+static bool enqueue(struct push *push, enum urgency urgency, uint64_t id, int64_t since)
+{
+    struct job *job = job_with_room(&push->queues[urgency]);
+    if (job == NULL)
+        return false;
+    add(push, id, since, job);
+    return true;
+}
+
+static size_t jobs(const struct push *push)
+{
+    return push->queues[SOON].count + push->queues[LATER].count;
+}
+
+/* With the lock held, after something was queued: one thread is enough for a few. */
+static void wake(struct push *push)
+{
+    if (jobs(push) == 0 && push->sweep == SWEEP_NOT)
+        return;
+    if (push->idle == THREADS || (push->idle > 0 && jobs(push) > JOBS_FEW))
+        pthread_cond_signal(&push->queued);
+}
+
+/* With the lock held: the next of the rest, from where the reader was and round to there. */
+static bool sweep(struct push *push, struct job *job)
+{
+    job->count = 0;
+    for (int i = 0; i < SWEEP_STEP && job->count < JOB_IDS && push->sweep_left > 0; i++) {
+        if (push->sweep_next > push->highest)
+            push->sweep_next = STORE_FIRST_ID;
+        add(push, push->sweep_next++, 0, job);
+        push->sweep_left--;
     }
-    *done = id;
-    (*job)->ids[(*job)->count++] = id;
+    if (push->sweep_left == 0)
+        push->sweep = SWEEP_NOT;
+    return true;
+}
+
+/* With the lock held, which is let go of meanwhile. */
+static void consider_sweep(struct push *push)
+{
+    push->sweep = SWEEP_NOT;
+    pthread_mutex_unlock(&push->lock);
+    bool fits = room_for_all(push->mount->store);
+    pthread_mutex_lock(&push->lock);
+    if (fits)
+        push->sweep = SWEEP_ON;
 }
 
 static bool take(struct push *push, struct job *job)
 {
     with_mutex(&push->lock);
-    while (push->queues[SOON].count + push->queues[LATER].count == 0 && !push->stop)
+    push->idle++;
+    while (jobs(push) == 0 && push->sweep == SWEEP_NOT && !push->stop)
         pthread_cond_wait(&push->queued, &push->lock);
+    push->idle--;
     if (push->stop)
         return false;
+    if (push->sweep == SWEEP_WANTED)
+        consider_sweep(push);
+    job->count = 0;
+    if (jobs(push) == 0)
+        return push->sweep == SWEEP_NOT || sweep(push, job);
     struct queue *queue = &push->queues[push->queues[SOON].count > 0 ? SOON : LATER];
     *job = queue->jobs[queue->first];
     queue->first = (queue->first + 1) % JOBS_MOST;
@@ -133,9 +209,11 @@ static bool push_one(void *arg, uint64_t id, const void *bytes, size_t size)
 static void *work(void *arg)
 {
     struct push *push = arg;
+    struct store_group *group = store_group_new(push->mount->store);
     struct job job;
-    while (take(push, &job))
-        (void)store_contents(push->mount->store, job.ids, job.count, PUSH_MOST, push_one, push);
+    while (group != NULL && take(push, &job))
+        (void)store_contents(group, job.ids, job.count, PUSH_MOST, push_one, push);
+    store_group_free(group);
     return NULL;
 }
 
@@ -156,49 +234,57 @@ static struct stream *stream_of(struct push *push, uint64_t id)
     return oldest;
 }
 
-/* The kernel asks for what it was given: it had no more room for it. It may have dropped what
- * follows, too. */
-static void forget_pushed(struct push *push, uint64_t id, uint64_t count)
+/* With the lock held: somebody has read several small files. */
+static void be_busy(struct push *push, uint64_t id, int64_t now)
 {
-    for (uint64_t i = id; i < id + count; i++) {
-        uint64_t *done = done_slot(push, i);
-        if (*done == i)
-            *done = 0;
-    }
+    bool first = atomic_exchange(&push->busy_until, now + BUSY_MS) < now;
+    if (!first || push->sweep != SWEEP_NOT)
+        return;
+    push->sweep = SWEEP_WANTED;
+    push->sweep_next = id;
+    push->sweep_left = push->highest + 1 - STORE_FIRST_ID;
 }
 
 void push_read(struct push *push, uint64_t id)
 {
+    int64_t now = now_ms();
     with_mutex(&push->lock);
     struct stream *stream = stream_of(push, id);
-    bool known = *done_slot(push, id) == id;
     stream->window = stream->window == 0 ? WINDOW_FIRST : stream->window * 2;
     if (stream->window > WINDOW_MOST)
         stream->window = WINDOW_MOST;
     stream->used = ++push->clock;
-    if (known)
-        forget_pushed(push, id, stream->window);
-    uint64_t from = known || id >= stream->end ? id + 1 : stream->end;
-    struct job *job = NULL;
-    *done_slot(push, id) = id; /* the kernel gets it by its own READ */
-    for (stream->end = from; stream->end < id + 1 + stream->window; stream->end++)
-        enqueue(push, SOON, stream->end, &job);
+    if (push->highest < id)
+        push->highest = id;
+    /* If the kernel had it and has dropped it, it has dropped what follows, too. */
+    struct pushed *pushed = slot_of(push, id);
+    bool evicted = pushed->id == id && pushed->when < now - EVICTED_MS;
+    int64_t since = evicted ? now - EVICTED_MS : 0;
+    if (evicted || stream->end < id + 1)
+        stream->end = id + 1;
+    *pushed = (struct pushed){id, now}; /* the kernel gets it by its own READ */
+    for (; stream->end < id + 1 + stream->window; stream->end++)
+        if (!enqueue(push, SOON, stream->end, since))
+            break;
     if (stream->window >= WINDOW_BUSY)
-        atomic_store(&push->busy_until, now_ms() + BUSY_MS);
-    if (job != NULL)
-        pthread_cond_broadcast(&push->queued);
+        be_busy(push, id, now);
+    wake(push);
 }
 
 void push_listed(struct push *push, const uint64_t *ids, size_t count)
 {
-    if (!push_is_busy(push))
-        return;
+    /* The kernel has just got these inodes: what it had of older ones is gone. */
+    int64_t since = now_ms() - EVICTED_MS;
+    bool busy = push_is_busy(push);
     with_mutex(&push->lock);
-    struct job *job = NULL;
-    for (size_t i = 0; i < count; i++)
-        enqueue(push, LATER, ids[i], &job);
-    if (job != NULL)
-        pthread_cond_broadcast(&push->queued);
+    for (size_t i = 0; i < count; i++) {
+        if (push->highest < ids[i])
+            push->highest = ids[i];
+        if (busy && !enqueue(push, LATER, ids[i], since))
+            break;
+    }
+    if (busy)
+        wake(push);
 }
 
 bool push_is_busy(struct push *push)

@@ -7,8 +7,10 @@
  *   - the files whose ids follow: ids are given out in order, so what was written together has ids
  *     in a row, and lies in a row on the disk. The further a reader goes in this way, the more is
  *     pushed ahead of it, and nothing for a `find`, which doesn't read;
- *   - while files are being read, those in a directory that has just been listed.
- * Only what the kernel holds can be pushed. Any thread may call; none waits.
+ *   - while files are being read, those in a directory that has just been listed;
+ *   - and then, if all of it fits into the machine's memory with ease, everything else that the
+ * kernel holds, when there is nothing better to do. Only what the kernel holds can be pushed. Any
+ * thread may call; none waits.
  */
 #ifndef FS_PUSH_H
 #define FS_PUSH_H

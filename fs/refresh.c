@@ -11,12 +11,13 @@
 #include "store/util.h"
 #include "where.h"
 
-/* Files that are remembered. What doesn't fit, its next reader pays for. */
-#define FILES_MOST 1024
+/* Files that are remembered. What doesn't fit, its next reader pays for. 128 KiB. */
+#define FILES_MOST ((size_t)1 << 14)
 
-/* A pause between the READs and us: the answer must have arrived, and a large file is asked for
- * once in this time, not after each of its READs. Nanoseconds. */
-#define PAUSE_NS 20000000
+/* We wait until nobody has read for so long: who reads, reads on, and needs the machine. But no
+ * longer than that. Milliseconds. */
+#define CALM_MS 30
+#define WAIT_MOST_MS 2000
 
 /* Files whose directory is remembered: a slot for each of the last ids. 1 MiB. */
 #define SEEN_SLOTS ((size_t)1 << 16)
@@ -35,6 +36,8 @@ struct refresh {
     uint64_t directory; /* 0: none */
     char path[PATH_MAX];
 
+    _Atomic int64_t last; /* READ: milliseconds of the monotonic clock */
+
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t queued;
     uint64_t ids[FILES_MOST]; /* a slot for each id; 0 = free */
@@ -50,8 +53,16 @@ void refresh_seen(struct refresh *refresh, uint64_t directory, uint64_t id)
     atomic_store_explicit(&seen->directory, directory, memory_order_relaxed);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
 void refresh_read(struct refresh *refresh, uint64_t id)
 {
+    atomic_store_explicit(&refresh->last, now_ms(), memory_order_relaxed);
     with_mutex(&refresh->lock);
     uint64_t *slot = &refresh->ids[id % FILES_MOST];
     if (*slot != 0)
@@ -61,23 +72,30 @@ void refresh_read(struct refresh *refresh, uint64_t id)
         pthread_cond_signal(&refresh->queued);
 }
 
-/* Take all. 0: time to stop. */
-static size_t take(struct refresh *refresh, uint64_t ids[FILES_MOST])
+/* With the lock held. */
+static void pause_for(struct refresh *refresh, int64_t milliseconds)
 {
-    with_mutex(&refresh->lock);
-    while (refresh->count == 0 && !refresh->stop)
-        pthread_cond_wait(&refresh->queued, &refresh->lock);
-    if (refresh->stop)
-        return 0;
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += PAUSE_NS;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += milliseconds * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     while (!refresh->stop && pthread_cond_timedwait(&refresh->queued, &refresh->lock, &until) == 0)
         ;
+}
+
+/* Take all, when it is calm. 0: time to stop. */
+static size_t take(struct refresh *refresh, uint64_t *ids)
+{
+    with_mutex(&refresh->lock);
+    while (refresh->count == 0 && !refresh->stop)
+        pthread_cond_wait(&refresh->queued, &refresh->lock);
+    int64_t end = now_ms() + WAIT_MOST_MS, wait;
+    while (!refresh->stop && (wait = atomic_load(&refresh->last) + CALM_MS - now_ms()) > 0 &&
+           now_ms() < end)
+        pause_for(refresh, wait);
     size_t n = 0;
-    for (size_t i = 0; i < FILES_MOST; i++) {
+    for (size_t i = 0; i < FILES_MOST && n < refresh->count; i++) {
         if (refresh->ids[i] != 0)
             ids[n++] = refresh->ids[i];
         refresh->ids[i] = 0;
@@ -117,9 +135,9 @@ static void ask(struct refresh *refresh, uint64_t id)
 static void *work(void *arg)
 {
     struct refresh *refresh = arg;
-    uint64_t ids[FILES_MOST];
+    cleanup_free uint64_t *ids = reallocarray(NULL, FILES_MOST, sizeof(*ids));
     size_t count;
-    while ((count = take(refresh, ids)) > 0) {
+    while (ids != NULL && (count = take(refresh, ids)) > 0) {
         refresh->directory = 0; /* it may have been renamed */
         for (size_t i = 0; i < count; i++)
             ask(refresh, ids[i]);
@@ -134,7 +152,11 @@ int refresh_start(struct mount *mount, struct refresh **out)
         return -ENOMEM;
     refresh->mount = mount;
     pthread_mutex_init(&refresh->lock, NULL);
-    pthread_cond_init(&refresh->queued, NULL);
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&refresh->queued, &clock);
+    pthread_condattr_destroy(&clock);
     refresh->seen = calloc(SEEN_SLOTS, sizeof(*refresh->seen));
     int r =
         refresh->seen == NULL ? -ENOMEM : -pthread_create(&refresh->thread, NULL, work, refresh);

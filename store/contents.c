@@ -18,18 +18,18 @@ struct piece {
     struct span span;
 };
 
-struct group {
+struct store_group {
     struct store *store;
     size_t most; /* bytes of a file */
-    char *buffer;
-    size_t used;
+    size_t used; /* of the buffer */
     struct piece pieces[GROUP_FILES];
     size_t count;
+    char buffer[GROUP_BYTES];
 };
 
 /* Add one file, if it is one. 1: it does not fit any more. What is damaged is left to who reads it,
  * and gets told. */
-static int add(struct group *group, MDB_txn *txn, uint64_t id)
+static int add(struct store_group *group, MDB_txn *txn, uint64_t id)
 {
     struct piece *piece = &group->pieces[group->count];
     MDB_val payload;
@@ -62,7 +62,7 @@ static int add(struct group *group, MDB_txn *txn, uint64_t id)
 }
 
 /* Look up as many as fit: how many of the ids are done with. */
-static ssize_t gather(struct group *group, const uint64_t *ids, size_t count)
+static ssize_t gather(struct store_group *group, const uint64_t *ids, size_t count)
 {
     cleanup_read struct env_read read = {0};
     int r = env_read(group->store->env, &read);
@@ -76,7 +76,7 @@ static ssize_t gather(struct group *group, const uint64_t *ids, size_t count)
     return r < 0 ? r : (ssize_t)i;
 }
 
-static bool hand_over(struct group *group, store_content_fn *each, void *arg)
+static bool hand_over(struct store_group *group, store_content_fn *each, void *arg)
 {
     for (size_t i = 0; i < group->count; i++) {
         struct piece *piece = &group->pieces[i];
@@ -90,16 +90,23 @@ static bool hand_over(struct group *group, store_content_fn *each, void *arg)
     return true;
 }
 
-int store_contents(struct store *store, const uint64_t *ids, size_t count, size_t most,
+struct store_group *store_group_new(struct store *store)
+{
+    struct store_group *group = malloc(sizeof(*group));
+    if (group != NULL)
+        group->store = store;
+    return group;
+}
+
+void store_group_free(struct store_group *group)
+{
+    free(group);
+}
+
+int store_contents(struct store_group *group, const uint64_t *ids, size_t count, size_t most,
                    store_content_fn *each, void *arg)
 {
-    cleanup_free struct group *group = malloc(sizeof(*group));
-    cleanup_free char *buffer = malloc(GROUP_BYTES);
-    if (group == NULL || buffer == NULL)
-        return -ENOMEM;
-    group->store = store;
     group->most = most < GROUP_BYTES ? most : GROUP_BYTES;
-    group->buffer = buffer;
     for (size_t done = 0; done < count;) {
         ssize_t n = gather(group, ids + done, count - done);
         if (n < 0)

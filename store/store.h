@@ -62,6 +62,7 @@
 #define STORE_WHY_MAX 512 /* bytes of a message for a person, with its NUL */
 
 struct store;
+struct store_group;
 
 /* ------------------------------------------------------------------ open -- */
 
@@ -287,8 +288,12 @@ int store_read_direct(struct store *store, char why[STORE_WHY_MAX]);
  * out. They must have a name or a lease. The callback holds up nobody; false: stop.
  */
 typedef bool store_content_fn(void *arg, uint64_t id, const void *bytes, size_t size);
-int store_contents(struct store *store, const uint64_t *ids, size_t count, size_t most,
+int store_contents(struct store_group *group, const uint64_t *ids, size_t count, size_t most,
                    store_content_fn *each, void *arg);
+
+/* What it works in, about 150 KiB, for one thread at a time. NULL: no memory. */
+struct store_group *store_group_new(struct store *store);
+void store_group_free(struct store_group *group);
 
 /* Write to an unsealed or empty file: all of it, or a negative errno. -EPERM if sealed, -EFBIG. The
  * bytes are as durable as write(2) makes them: see store_fsync(). */

@@ -10,8 +10,8 @@
 #include "backing.h"
 #include "closing.h"
 #include "companion.h"
-#include "log.h"
 #include "large.h"
+#include "log.h"
 #include "memory.h"
 #include "mountpoint.h"
 #include "ops.h"
@@ -19,11 +19,6 @@
 #include "push.h"
 #include "refresh.h"
 #include "store/util.h"
-#include "uring.h"
-
-/* Bytes in one READ or WRITE, and in one read-ahead, at most: what the kernel's default limit of
- * 256 pages allows. */
-#define TRANSFER_MAX (1u << 20)
 
 /* When we are told to end while the mount is in use: how long requests that are under way have to
  * finish. */
@@ -59,74 +54,6 @@ static __attribute__((format(printf, 2, 0))) void print_words(enum fuse_log_leve
 {
     (void)level;
     vfprintf(stderr, format, args);
-}
-
-/* ------------------------------------------------------------- negotiation -- */
-
-/*
- * What we want of the kernel. Everything is said explicitly, since libfuse's defaults change, and a
- * successor of this process must come to the same result.
- */
-static const struct {
-    uint64_t feature;
-    bool on;
-} features[] = {
-    {FUSE_CAP_ASYNC_READ, true},
-    {FUSE_CAP_ASYNC_DIO, true},
-    {FUSE_CAP_PARALLEL_DIROPS, true},
-    {FUSE_CAP_CACHE_SYMLINKS, true},
-    /* A listing is nearly always followed by a stat of what it named. */
-    {FUSE_CAP_READDIRPLUS, true},
-    {FUSE_CAP_READDIRPLUS_AUTO, false},
-    /* The truncation would be part of OPEN, which may not be asked. */
-    {FUSE_CAP_ATOMIC_O_TRUNC, false},
-    /* Content never changes under its id, so the kernel shall not drop pages because of a time. */
-    {FUSE_CAP_AUTO_INVAL_DATA, false},
-    {FUSE_CAP_EXPLICIT_INVAL_DATA, true},
-    /* Ids are for ever, so file handles work, also over NFS and after a restart. */
-    {FUSE_CAP_EXPORT_SUPPORT, true},
-    /* The data would arrive after the rename that publishes it. */
-    {FUSE_CAP_WRITEBACK_CACHE, false},
-    /* With V2 we take the set-uid bits away ourselves, and the kernel asks for security.capability
-     * once per written file; without, before each write: 44 instead of 25 us for 4 KiB. */
-    {FUSE_CAP_HANDLE_KILLPRIV, false},
-    {FUSE_CAP_HANDLE_KILLPRIV_V2, true},
-    /* Slower in all that was measured, and a request in a pipe can't be looked at. */
-    {FUSE_CAP_SPLICE_READ, false},
-    {FUSE_CAP_SPLICE_WRITE, false},
-    {FUSE_CAP_SPLICE_MOVE, false},
-    /* Locks are the kernel's business, there is nobody else who could hold any. */
-    {FUSE_CAP_POSIX_LOCKS, false},
-    {FUSE_CAP_FLOCK_LOCKS, false},
-    {FUSE_CAP_POSIX_ACL, false},
-    {FUSE_CAP_DONT_MASK, false},
-    {FUSE_CAP_IOCTL_DIR, false},
-    {FUSE_CAP_NO_OPEN_SUPPORT, true},
-    {FUSE_CAP_NO_OPENDIR_SUPPORT, true},
-    {FUSE_CAP_PASSTHROUGH, false}, /* see large_negotiate() */
-#ifdef FUSE_CAP_OVER_IO_URING
-    {FUSE_CAP_OVER_IO_URING, false}, /* that would be libfuse's rings; uring.h has ours */
-#endif
-};
-
-void mount_negotiate(void *userdata, struct fuse_conn_info *conn)
-{
-    struct mount *mount = userdata;
-    for (size_t i = 0; i < array_length(features); i++) {
-        if (features[i].on)
-            (void)fuse_set_feature_flag(conn, features[i].feature); /* if there is such */
-        else
-            fuse_unset_feature_flag(conn, features[i].feature);
-    }
-    mount->can_skip_open = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPEN_SUPPORT);
-    mount->can_skip_opendir = fuse_get_feature_flag(conn, FUSE_CAP_NO_OPENDIR_SUPPORT);
-    conn->max_write = mount->rings.used ? URING_TRANSFER_MAX : TRANSFER_MAX;
-    conn->max_readahead = TRANSFER_MAX;
-    conn->max_read = mount->options->max_read;
-    conn->time_gran = 1;
-    /* No request waits for something that an interrupt could cut short. */
-    conn->no_interrupt = 1;
-    large_negotiate(mount, conn);
 }
 
 /* ----------------------------------------------------------- life of a mount -- */
@@ -236,80 +163,6 @@ static int start_loop(struct mount *mount, char why[STORE_WHY_MAX])
     return r;
 }
 
-static void set_mode(struct mount *mount, enum mount_mode mode)
-{
-    with_mutex(&mount->lock);
-    mount->mode = mode;
-    pthread_cond_broadcast(&mount->decided);
-}
-
-enum mount_mode mount_mode(struct mount *mount)
-{
-    with_mutex(&mount->lock);
-    while (mount->mode == MODE_UNDECIDED)
-        pthread_cond_wait(&mount->decided, &mount->lock);
-    return mount->mode;
-}
-
-/* What it takes to know when a file is no longer written, without RELEASE. */
-static int start_closing(struct mount *mount, int companion)
-{
-    if (mount->options->read_only)
-        return 0;
-    return companion < 0 ? companion : closing_start(mount, &mount->closing);
-}
-
-/*
- * What is done before it is asked for. Without it all works, slower. A thread that pushes may wait
- * for a page that another one of us has to answer for, which after a kill -9 never happens: so not
- * without the companion, who ends such a wait.
- */
-static void start_ahead(struct mount *mount)
-{
-    int r = push_start(mount, &mount->push);
-    if (r == 0)
-        r = prewalk_start(mount, &mount->prewalk);
-    if (r == 0 && !mount->options->read_only)
-        r = refresh_start(mount, &mount->refresh);
-    if (r < 0)
-        log_line(LOG_WARNING, "cannot read ahead of others: %s", strerror(-r));
-}
-
-/* The first answer is remembered by the kernel for all files: give it now. */
-static void settle(const struct mount *mount)
-{
-    cleanup_free char *path = NULL;
-    if (asprintf(&path, "%s/%s/%s", mount->options->mountpoint, STORE_CONTROL_NAME,
-                 STORE_STATS_NAME) < 0)
-        return;
-    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    (void)fd; /* failing, the first user settles it */
-}
-
-static void decide(struct mount *mount)
-{
-    int companion = companion_start(mount->options->mountpoint, mount->device, &mount->companion);
-    if (companion == 0)
-        start_ahead(mount);
-    bool large = mount->records == RECORDS_LARGE;
-    int r = mount->can_skip_open && !large ? start_closing(mount, companion) : -EOPNOTSUPP;
-    if (large)
-        ways_set(&mount->ways, WAY_open, "a request each",
-                 "the mount is tuned for large records, which are handed over in the answer");
-    else if (r == 0)
-        ways_set(&mount->ways, WAY_open, "by the kernel", NULL);
-    else if (!mount->can_skip_open)
-        ways_set(&mount->ways, WAY_open, "a request each", "this kernel's FUSE needs it");
-    else if (r == -EPERM)
-        ways_set(&mount->ways, WAY_open, "a request each",
-                 "without CAP_SYS_ADMIN we can't see when a file is closed; with -o ro, no need");
-    else
-        ways_set(&mount->ways, WAY_open, "a request each",
-                 "this kernel can't tell when a file is closed: %s", strerror(-r));
-    set_mode(mount, r == 0 ? MODE_NO_OPEN : MODE_OPEN);
-    settle(mount);
-}
-
 int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX])
 {
     const char *path = mount->options->mountpoint;
@@ -332,25 +185,14 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
     if (r == 0)
         r = start_loop(mount, why);
     if (r == 0)
-        decide(mount);
+        mode_decide(mount);
     if (r < 0) {
         (void)mountpoint_detach(path, mount->device);
-        set_mode(mount, MODE_OPEN); /* nobody shall wait for it any more */
+        mode_set(mount, MODE_OPEN); /* nobody shall wait for it any more */
         loop_stop(steal_pointer(&mount->loop));
         prune_stop(&mount->prune);
     }
     return r;
-}
-
-/* End what uses the mount by itself: it would never end the session while we do. What was closed
- * last gets sealed. Twice does no harm. */
-static void let_go(struct mount *mount)
-{
-    prewalk_stop(mount->prewalk);
-    refresh_stop(mount->refresh);
-    push_stop(mount->push);
-    closing_stop(mount->closing);
-    companion_stop(mount->companion);
 }
 
 /*
@@ -368,7 +210,7 @@ void mount_wait(struct mount *mount, int fd)
     };
     while ((fds[0].revents | fds[1].revents) == 0) {
         if (fds[2].fd >= 0 && !mountpoint_device_in_use(mount->device)) {
-            let_go(mount);
+            mode_let_go(mount);
             fds[2].fd = -1;
         }
         if (poll(fds, array_length(fds), -1) < 0)
@@ -401,7 +243,7 @@ void mount_stop(struct mount *mount)
                      mount->options->mountpoint, strerror(-r), mount->options->mountpoint);
     }
     prune_stop(&mount->prune);
-    let_go(mount);
+    mode_let_go(mount);
     if (!ended)
         (void)has_ended(mount, STOP_GRACE_MS);
     loop_stop(steal_pointer(&mount->loop));

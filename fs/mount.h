@@ -13,6 +13,7 @@
 
 #include "loop.h"
 #include "metrics.h"
+#include "mode.h"
 #include "options.h"
 #include "prune.h"
 #include "stats.h"
@@ -25,18 +26,6 @@ struct companion;
 struct push;
 struct refresh;
 struct prewalk;
-
-/*
- * Whether the kernel asks us each time that a file is opened and closed. Without, a warm read makes
- * no request at all: it is the better way, if there is another to learn when a file is no longer
- * written (closing.h), and unless the answer to OPEN has something to say. The answer to the first
- * OPEN decides for the whole session.
- */
-enum mount_mode {
-    MODE_UNDECIDED,
-    MODE_OPEN,    /* OPEN and RELEASE are served; writers are counted by the store */
-    MODE_NO_OPEN, /* they are not asked */
-};
 
 struct mount {
     const struct mount_options *options; /* borrowed */
@@ -61,7 +50,7 @@ struct mount {
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t decided;
-    enum mount_mode mode;
+    enum mode mode;
 };
 
 /* NULL: no memory. `options` must live as long as the mount. */
@@ -75,9 +64,6 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
 
 /* What the session is made with: called by libfuse with the mount, when the kernel says INIT. */
 void mount_negotiate(void *userdata, struct fuse_conn_info *conn);
-
-/* How files are opened. For requests; waits until that is decided, which is soon. */
-enum mount_mode mount_mode(struct mount *mount);
 
 /* Wait until it was unmounted and nobody uses it any more, or `fd` becomes readable. */
 void mount_wait(struct mount *mount, int fd);

@@ -70,7 +70,7 @@ void ops_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_f
 static int set_size(struct mount *mount, uint64_t id, unsigned which, const struct store_attr *attr,
                     bool open, struct store_attr *now)
 {
-    bool counted = mount_mode(mount) == MODE_OPEN;
+    bool counted = mode_get(mount) == MODE_OPEN;
     int r = counted ? store_writer_open(mount->store, id) : 0;
     if (r < 0)
         return r;

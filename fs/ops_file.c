@@ -41,7 +41,7 @@ static int kill_privileges(struct store *store, uint64_t id)
 void ops_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_open);
-    if (mount_mode(mount) == MODE_NO_OPEN) {
+    if (mode_get(mount) == MODE_NO_OPEN) {
         reply_result(req, -ENOSYS); /* then the kernel does it by itself, for ever */
         return;
     }
@@ -119,7 +119,7 @@ void ops_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_release);
     /* It comes also for a file that was created before the first OPEN was answered. */
-    if (mount_mode(mount) == MODE_OPEN && !node_is_reserved(id))
+    if (mode_get(mount) == MODE_OPEN && !node_is_reserved(id))
         request_closed(mount, req, id, fi);
     reply_result(req, 0);
 }

@@ -102,7 +102,7 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
 static void reply_created(fuse_req_t req, struct mount *mount, const struct store_attr *attr,
                           struct fuse_file_info *fi)
 {
-    bool writes = request_writes(fi) && mount_mode(mount) == MODE_OPEN;
+    bool writes = request_writes(fi) && mode_get(mount) == MODE_OPEN;
     int r = node_lease(mount, attr->id);
     if (r == 0 && writes && (r = store_writer_open(mount->store, attr->id)) < 0)
         node_lease_drop(mount, attr->id, 1);
@@ -119,7 +119,7 @@ static void reply_created(fuse_req_t req, struct mount *mount, const struct stor
         node_lease_drop(mount, attr->id, 1);
         reply_result(req, r);
     } else if (fuse_reply_create(req, &entry, fi) < 0) {
-        if (mount_mode(mount) == MODE_OPEN)
+        if (mode_get(mount) == MODE_OPEN)
             request_closed(mount, req, attr->id, fi);
         node_lease_drop(mount, attr->id, 1);
     }

@@ -252,6 +252,12 @@ class Publishing(harness.MountedCase):
             self.assertEqual(os.stat(self.mount / "file").st_mtime_ns, nanoseconds)
 
 
+class PublishingWithOpen(Publishing):
+    """Where the kernel asks to open and to close, and the store counts the writers."""
+
+    options = ("records=large",)
+
+
 class Staging(harness.MountedCase):
     def staged(self, *names):
         return os.path.join(self.mount.staging, *names)
@@ -334,6 +340,10 @@ class Staging(harness.MountedCase):
         self.assertEqual(read_file(self.staged("file")), b"content")
         os.rename(self.staged("file"), self.mount / "again")
         self.assertEqual(read_file(self.mount / "again"), b"content")
+
+
+class StagingWithOpen(Staging):
+    options = ("records=large",)
 
 
 class Persistence(harness.Case):

@@ -16,10 +16,6 @@
 #include "mount.h"
 #include "store/util.h"
 
-#ifndef FAN_MARK_EVICTABLE
-#define FAN_MARK_EVICTABLE 0x00000200 /* Linux 5.19 */
-#endif
-
 /*
  * The kernel reports a close a moment before the file is closed. So who finds the file still in
  * use tries again, after these times in milliseconds, doubled each time. Without an end: if the
@@ -29,8 +25,9 @@
 #define AGAIN_MOST_MS 8192
 
 /* Seals that are made for requests at a time: to take a lease, the companion may have to wait for
- * WRITEs, so some workers must be left to serve those. */
-#define SEALS_MOST 8
+ * WRITEs, so some workers must be left to serve those, on each queue of rings, too (loop.c). Who
+ * comes when there are so many has it done in the background. */
+#define SEALS_MOST 4
 
 /* Files of which we know that they are watched, a slot for each of the last ids: so that a large
  * file is not marked at every WRITE. */
@@ -42,7 +39,7 @@
 /* What the thread was asked to do, in order. */
 struct task {
     uint64_t id;
-    bool heal;
+    enum { SEAL, WATCH, HEAL } what;
 };
 
 /* A file that was found in use, to be tried again. */
@@ -56,7 +53,7 @@ struct closing {
     struct mount *mount;
     pthread_t thread;
     bool running;
-    int events; /* fanotify's */
+    int events; /* fanotify's, the companion's */
     int wake;   /* an eventfd */
 
     /* Cleared when the close is heard of: as long as the file is open, its mark can't go. (Should
@@ -70,8 +67,7 @@ struct closing {
     unsigned healed;
 
     pthread_mutex_t lock; /* guards the rest */
-    pthread_cond_t sealed;
-    unsigned seals; /* under way for requests */
+    unsigned seals;       /* under way for requests */
     struct task *tasks;
     size_t first, count, room; /* of the tasks that are left */
     bool stop;                 /* the thread shall end */
@@ -101,7 +97,7 @@ static int make_room(void *array, size_t *room, size_t count, size_t size)
     return 0;
 }
 
-static void queue(struct closing *closing, uint64_t id, bool heal)
+static void queue(struct closing *closing, struct task task)
 {
     with_mutex(&closing->lock);
     if (closing->ended)
@@ -110,9 +106,15 @@ static void queue(struct closing *closing, uint64_t id, bool heal)
         closing->first = closing->count = 0;
     if (make_room(&closing->tasks, &closing->room, closing->count, sizeof(*closing->tasks)) < 0)
         log_line(LOG_WARNING, "out of memory: file %llu stays unsealed until the next start",
-                 (unsigned long long)id);
+                 (unsigned long long)task.id);
     else
-        closing->tasks[closing->count++] = (struct task){id, heal};
+        closing->tasks[closing->count++] = task;
+}
+
+static void add_task(struct closing *closing, struct task task)
+{
+    queue(closing, task);
+    (void)eventfd_write(closing->wake, 1);
 }
 
 static bool take(struct closing *closing, struct task *task)
@@ -126,14 +128,12 @@ static bool take(struct closing *closing, struct task *task)
 
 void closing_queue(struct closing *closing, uint64_t id)
 {
-    queue(closing, id, false);
-    (void)eventfd_write(closing->wake, 1);
+    add_task(closing, (struct task){id, SEAL});
 }
 
 void closing_heal(struct closing *closing, uint64_t id)
 {
-    queue(closing, id, true);
-    (void)eventfd_write(closing->wake, 1);
+    add_task(closing, (struct task){id, HEAL});
 }
 
 /* --------------------------------------------------------------------- sealing -- */
@@ -157,18 +157,24 @@ static bool wants_seal(struct mount *mount, uint64_t id)
            !attr.held && attr.size > 0 && attr.nlink > 0;
 }
 
+static bool begin_seal(struct closing *closing)
+{
+    with_mutex(&closing->lock);
+    if (closing->seals == SEALS_MOST)
+        return false;
+    closing->seals++;
+    return true;
+}
+
 int closing_seal(struct closing *closing, uint64_t id)
 {
-    {
-        with_mutex(&closing->lock);
-        while (closing->seals == SEALS_MOST)
-            pthread_cond_wait(&closing->sealed, &closing->lock);
-        closing->seals++;
+    if (!begin_seal(closing)) {
+        closing_queue(closing, id);
+        return -EBUSY;
     }
     int r = seal_under_lease(closing->mount, id);
     with_mutex(&closing->lock);
     closing->seals--;
-    pthread_cond_signal(&closing->sealed);
     return r;
 }
 
@@ -233,12 +239,24 @@ static void heal(struct closing *closing, uint64_t id)
                  (unsigned long long)id);
 }
 
+/* He may have closed it before it was marked, so it is tried at once. */
+static void watch(struct closing *closing, uint64_t id)
+{
+    int r = companion_mark(closing->mount->companion, id);
+    if (r < 0 && r != -ESTALE && r != -ENODEV) /* gone; being unmounted */
+        log_line(LOG_WARNING, "cannot see when file %llu is closed: %s", (unsigned long long)id,
+                 strerror(-r));
+    seal(closing, id);
+}
+
 static int64_t work_off(struct closing *closing, bool all)
 {
     struct task task;
     while (take(closing, &task)) {
-        if (task.heal)
+        if (task.what == HEAL)
             heal(closing, task.id);
+        else if (task.what == WATCH)
+            watch(closing, task.id);
         else
             seal(closing, task.id);
     }
@@ -273,7 +291,7 @@ static void listen(struct closing *closing)
             if (id == 0)
                 continue;
             atomic_store(watched_slot(closing, id), 0);
-            queue(closing, id, false);
+            queue(closing, (struct task){id, SEAL});
         }
     }
 }
@@ -308,22 +326,10 @@ static void *listen_and_seal(void *arg)
     return NULL;
 }
 
-int closing_watch(struct closing *closing, uint64_t id)
+void closing_written(struct closing *closing, uint64_t id)
 {
-    if (atomic_load(watched_slot(closing, id)) == id)
-        return 0;
-    cleanup_fd int fd = companion_node(closing->mount->companion, id);
-    if (fd < 0)
-        return fd;
-    char path[32];
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    /* Evictable: the mark shall not keep the inode in memory. While it is open it is there. */
-    int r = fanotify_mark(closing->events, FAN_MARK_ADD | FAN_MARK_EVICTABLE, FAN_CLOSE_WRITE,
-                          AT_FDCWD, path);
-    if (r < 0)
-        return -errno;
-    atomic_store(watched_slot(closing, id), id);
-    return 0;
+    if (atomic_exchange(watched_slot(closing, id), id) != id)
+        add_task(closing, (struct task){id, WATCH});
 }
 
 /* ---------------------------------------------------------------------- life -- */
@@ -332,9 +338,7 @@ void closing_free(struct closing *closing)
 {
     if (closing == NULL)
         return;
-    cleanup_fd_p(&closing->events);
     cleanup_fd_p(&closing->wake);
-    pthread_cond_destroy(&closing->sealed);
     pthread_mutex_destroy(&closing->lock);
     free(closing->busy);
     free(closing->tasks);
@@ -343,17 +347,11 @@ void closing_free(struct closing *closing)
 
 static int open_all(struct closing *closing)
 {
-    closing->events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_CLOEXEC | FAN_NONBLOCK |
-                                        FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS,
-                                    O_RDONLY);
+    closing->events = companion_events(closing->mount->companion);
     if (closing->events < 0)
-        return -errno;
+        return -EOPNOTSUPP;
     closing->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (closing->wake < 0)
-        return -errno;
-    /* Whether this kernel lets us watch a node of FUSE (since Linux 6.8) and open one by its
-     * handle. */
-    return closing_watch(closing, STORE_ROOT_ID);
+    return closing->wake < 0 ? -errno : 0;
 }
 
 int closing_start(struct mount *mount, struct closing **out)
@@ -364,7 +362,6 @@ int closing_start(struct mount *mount, struct closing **out)
     closing->mount = mount;
     closing->events = closing->wake = -1;
     pthread_mutex_init(&closing->lock, NULL);
-    pthread_cond_init(&closing->sealed, NULL);
     /* Who waits for a lease to end makes the kernel tell us so; we are quick anyway. */
     signal(SIGIO, SIG_IGN);
     int r = open_all(closing);

@@ -27,9 +27,8 @@ void closing_stop(struct closing *closing);
 /* After closing_stop(). NULL is allowed. */
 void closing_free(struct closing *closing);
 
-/* The file is being written: be told when it is closed. To be called in a request that proves that
- * somebody has it open, before the answer. */
-int closing_watch(struct closing *closing, uint64_t id);
+/* Somebody writes the file: seal it when he has closed it. */
+void closing_written(struct closing *closing, uint64_t id);
 
 /* Seal the file soon, as soon as nobody has it open for writing. Asked again until it is sealed. */
 void closing_queue(struct closing *closing, uint64_t id);
@@ -39,7 +38,8 @@ void closing_queue(struct closing *closing, uint64_t id);
 void closing_heal(struct closing *closing, uint64_t id);
 
 /* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody has it open for
- * writing, also -ENODEV if the kernel can't be asked any more. */
+ * writing, or if too many do this at a time: then it is sealed later. -ENODEV: the kernel can't be
+ * asked any more. */
 int closing_seal(struct closing *closing, uint64_t id);
 
 #endif

@@ -20,8 +20,7 @@ struct companion {
     pid_t pid;
     pid_t walkers[WALKER_THREADS];
     struct socket sockets[CHANNELS];
-    pthread_rwlock_t root_lock; /* guards `root`, for writing where it is closed */
-    int root;                   /* the root directory, by way of the copy; -1: stopped */
+    int events; /* fanotify's; -1: there is none */
 };
 
 /* ------------------------------------------------------------ conversation -- */
@@ -88,6 +87,11 @@ void companion_unlease(struct companion *companion, uint64_t id)
     (void)ask(companion, CHANNEL_CONTROL, ASK_UNLEASE, id, NULL);
 }
 
+int companion_mark(struct companion *companion, uint64_t id)
+{
+    return ask(companion, CHANNEL_CONTROL, ASK_MARK, id, NULL);
+}
+
 int companion_list(struct companion *companion, const char *path, bool tree)
 {
     return ask(companion, CHANNEL_LIST, tree ? ASK_TREE : ASK_LIST, 0, path);
@@ -112,16 +116,9 @@ bool companion_walks(const struct companion *companion, pid_t pid)
     return false;
 }
 
-int companion_node(struct companion *companion, uint64_t id)
+int companion_events(const struct companion *companion)
 {
-    struct node_handle handle = node_handle(id);
-    pthread_rwlock_rdlock(&companion->root_lock);
-    int fd = companion->root < 0
-                 ? -ENODEV
-                 : open_by_handle_at(companion->root, &handle.head, O_PATH | O_CLOEXEC);
-    int r = fd == -1 ? -errno : fd;
-    pthread_rwlock_unlock(&companion->root_lock);
-    return r;
+    return companion->events;
 }
 
 uint64_t companion_node_of(const struct file_handle *handle)
@@ -190,7 +187,7 @@ static int attach(struct companion *companion, const char *path, dev_t device)
     struct answer answer = {0};
     int r = send_question(fd, ASK_ATTACH, device, path);
     if (r == 0)
-        r = receive_answer(fd, &answer, &companion->root);
+        r = receive_answer(fd, &answer, &companion->events);
     memcpy(companion->walkers, answer.walkers, sizeof(companion->walkers));
     return r;
 }
@@ -200,8 +197,7 @@ int companion_start(const char *path, dev_t device, struct companion **out)
     struct companion *companion = calloc(1, sizeof(*companion));
     if (companion == NULL)
         return -ENOMEM;
-    companion->root = -1;
-    pthread_rwlock_init(&companion->root_lock, NULL);
+    companion->events = -1;
     for (int i = 0; i < CHANNELS; i++) {
         pthread_mutex_init(&companion->sockets[i].lock, NULL);
         companion->sockets[i].fd = -1;
@@ -229,10 +225,6 @@ void companion_stop(struct companion *companion)
         cleanup_fd_p(&companion->sockets[i].fd);
         companion->sockets[i].fd = -1;
     }
-    pthread_rwlock_wrlock(&companion->root_lock);
-    cleanup_fd_p(&companion->root);
-    companion->root = -1;
-    pthread_rwlock_unlock(&companion->root_lock);
     if (companion->pid > 0)
         while (waitpid(companion->pid, NULL, 0) < 0 && errno == EINTR)
             ;
@@ -245,6 +237,6 @@ void companion_free(struct companion *companion)
         return;
     for (int i = 0; i < CHANNELS; i++)
         pthread_mutex_destroy(&companion->sockets[i].lock);
-    pthread_rwlock_destroy(&companion->root_lock);
+    cleanup_fd_p(&companion->events);
     free(companion);
 }

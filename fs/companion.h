@@ -39,12 +39,12 @@ void companion_free(struct companion *companion);
  * thread's id. */
 bool companion_walks(const struct companion *companion, pid_t pid);
 
-/*
- * Open a node for marking it, by its id: an O_PATH descriptor, or a negative errno. This is done in
- * the daemon itself: it makes no request if the kernel has the node, nor does closing it, unlike
- * that of any other descriptor, which waits for the file's dirty pages to be written.
- */
-int companion_node(struct companion *companion, uint64_t id);
+/* fanotify's descriptor, which tells (FAN_REPORT_FID) when a marked file that was open for writing
+ * has been closed; borrowed. Negative: this kernel can't. */
+int companion_events(const struct companion *companion);
+/* Mark a file for that. It may make a request, so not while one is being served. -ESTALE: there is
+ * no such node. */
+int companion_mark(struct companion *companion, uint64_t id);
 /* The node that a handle of the mount names; 0 if it makes no sense. */
 uint64_t companion_node_of(const struct file_handle *handle);
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fanotify.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -14,7 +15,12 @@
 
 #include "companion.h"
 #include "companion_wire.h"
+#include "store/store.h"
 #include "store/util.h"
+
+#ifndef FAN_MARK_EVICTABLE
+#define FAN_MARK_EVICTABLE 0x00000200 /* Linux 5.19 */
+#endif
 
 /* Sent by the kernel when the daemon's main thread ends. */
 #define DAEMON_DIES SIGUSR1
@@ -24,6 +30,7 @@
 
 static struct {
     int copy, root; /* of the mount */
+    int events;     /* fanotify's; -errno: there is none */
     int abort;      /* fusectl's file that breaks the connection off; -1: there is none */
     pid_t walkers[WALKER_THREADS];
 
@@ -32,7 +39,7 @@ static struct {
         uint64_t id;
         int fd; /* -1: free */
     } leases[LEASES_MOST];
-} self = {.copy = -1, .root = -1, .abort = -1};
+} self = {.copy = -1, .root = -1, .events = -1, .abort = -1};
 
 /* ---------------------------------------------------------------- questions -- */
 
@@ -51,7 +58,7 @@ static void answer(enum channel channel, int result)
     (void)send(CHANNEL_FD(channel), &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
-/* With the root's descriptor. */
+/* With fanotify's descriptor. */
 static void answer_attached(void)
 {
     union {
@@ -65,11 +72,13 @@ static void answer_attached(void)
                              .msg_iovlen = 1,
                              .msg_control = control.space,
                              .msg_controllen = sizeof(control.space)};
-    struct cmsghdr *extra = CMSG_FIRSTHDR(&message);
+    if (self.events < 0)
+        message.msg_controllen = 0;
+    struct cmsghdr *extra = self.events < 0 ? &control.head : CMSG_FIRSTHDR(&message);
     extra->cmsg_level = SOL_SOCKET;
     extra->cmsg_type = SCM_RIGHTS;
-    extra->cmsg_len = CMSG_LEN(sizeof(self.root));
-    memcpy(CMSG_DATA(extra), &self.root, sizeof(self.root));
+    extra->cmsg_len = CMSG_LEN(sizeof(self.events));
+    memcpy(CMSG_DATA(extra), &self.events, sizeof(self.events));
     (void)sendmsg(CHANNEL_FD(CHANNEL_CONTROL), &message, MSG_NOSIGNAL);
 }
 
@@ -88,6 +97,19 @@ static int open_abort(dev_t device)
     return fd < 0 ? -errno : fd;
 }
 
+static int mark(uint64_t id)
+{
+    struct node_handle handle = node_handle(id);
+    cleanup_fd int fd = open_by_handle_at(self.root, &handle.head, O_PATH | O_CLOEXEC);
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    /* Evictable: the mark shall not keep the inode in memory. While it is open it is there. */
+    if (fd < 0 || fanotify_mark(self.events, FAN_MARK_ADD | FAN_MARK_EVICTABLE, FAN_CLOSE_WRITE,
+                                AT_FDCWD, path) < 0)
+        return -errno;
+    return 0;
+}
+
 static int attach(const char *path, dev_t device)
 {
     self.copy = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -101,7 +123,17 @@ static int attach(const char *path, dev_t device)
     if (st.st_dev != device)
         return -ENODEV;
     self.abort = open_abort(device);
-    return self.abort < 0 ? self.abort : 0;
+    if (self.abort < 0)
+        return self.abort;
+    /* Whether this kernel lets us watch a node of FUSE: since Linux 6.8. */
+    self.events = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_CLOEXEC | FAN_NONBLOCK |
+                                    FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS,
+                                O_RDONLY);
+    if (self.events >= 0 && mark(STORE_ROOT_ID) < 0) {
+        close(self.events);
+        self.events = -1;
+    }
+    return 0;
 }
 
 static int find_lease(uint64_t id)
@@ -156,12 +188,11 @@ static void *control(void *arg)
     while (receive(CHANNEL_CONTROL, &message)) {
         if (message.head.what == ASK_STOP)
             _exit(EXIT_SUCCESS);
-        if (message.head.what == ASK_LEASE) {
-            answer(CHANNEL_CONTROL, lease(message.head.id));
-        } else {
+        if (message.head.what == ASK_UNLEASE)
             unlease(message.head.id);
-            answer(CHANNEL_CONTROL, 0);
-        }
+        answer(CHANNEL_CONTROL, message.head.what == ASK_LEASE  ? lease(message.head.id)
+                                : message.head.what == ASK_MARK ? mark(message.head.id)
+                                                                : 0);
     }
     break_off();
     return NULL;

@@ -16,9 +16,10 @@ enum channel { CHANNEL_CONTROL, CHANNEL_LIST, CHANNEL_STAT, CHANNELS };
 #define CHANNEL_FD(channel) (3 + (channel))
 
 enum question {
-    ASK_ATTACH, /* path, id: the device. The answer brings the root's descriptor */
+    ASK_ATTACH, /* path, id: the device. The answer brings fanotify's descriptor, if there is one */
     ASK_LEASE,
     ASK_UNLEASE,
+    ASK_MARK,
     ASK_STOP, /* no answer */
     ASK_LIST,
     ASK_TREE,

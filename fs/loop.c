@@ -30,7 +30,7 @@
  * with very many CPUs that is less likely, and threads are not free.
  */
 #define QUEUE_WORKERS 8
-#define QUEUE_WORKERS_LEAST 2
+#define QUEUE_WORKERS_LEAST 6 /* more than closing.c's SEALS_MOST */
 #define QUEUE_WORKERS_TOGETHER 256
 
 /* How long a worker may overlook the signal that tells it to stop, when it comes just before its

@@ -68,7 +68,7 @@ void ops_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_f
  * store counts the writers he is one for this moment, and the file may get sealed afterwards.
  */
 static int set_size(struct mount *mount, uint64_t id, unsigned which, const struct store_attr *attr,
-                    bool open, struct store_attr *now)
+                    struct store_attr *now)
 {
     bool counted = mode_get(mount) == MODE_OPEN;
     int r = counted ? store_writer_open(mount->store, id) : 0;
@@ -78,7 +78,7 @@ static int set_size(struct mount *mount, uint64_t id, unsigned which, const stru
     if (counted)
         store_writer_close(mount->store, id);
     else if (r == 0)
-        sealing_written(mount, id, open);
+        sealing_written(mount, id);
     return r;
 }
 
@@ -112,7 +112,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
     if (to_set & FUSE_SET_ATTR_KILL_SUID)
         r = without_privileges(mount->store, id, &which, &attr);
     if (r == 0)
-        r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, fi != NULL, &now)
+        r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, &now)
                                      : store_setattr(mount->store, id, which, &attr, &now);
     if (r < 0)
         reply_result(req, r);

@@ -95,7 +95,7 @@ void ops_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off
     ssize_t n = node_is_reserved(id) ? -EPERM : store_write(mount->store, id, data, size, offset);
     int r = n < 0 ? (int)n : 0;
     if (r == 0)
-        sealing_written(mount, id, true);
+        sealing_written(mount, id);
     else if (r == -EPERM)
         sealing_refused(mount, id);
     if (r == 0 && kills_privileges(fi))
@@ -136,6 +136,6 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t 
     struct mount *mount = request_begin(req, METRICS_fallocate);
     int r = node_is_reserved(id) ? -EPERM : store_fallocate(mount->store, id, mode, offset, length);
     if (r == 0)
-        sealing_written(mount, id, true);
+        sealing_written(mount, id);
     reply_result(req, r);
 }

@@ -90,9 +90,9 @@ static int list(struct prewalk *prewalk, uint64_t directory)
     struct mount *mount = prewalk->mount;
     bool tree = directory == STORE_ROOT_ID;
     char path[PATH_MAX];
-    if (tree && !room_for_names(mount->store))
+    if (tree && !room_for_names(mount))
         return -ENOSPC;
-    if (tree && room_for_all(mount->store))
+    if (tree && room_for_all(mount))
         want_prefetch(prewalk);
     int r = where_path(mount->store, directory, path);
     return r < 0 ? r : companion_list(mount->companion, path, tree);

@@ -22,8 +22,8 @@
 /* Readers that are told apart, by where they are. */
 #define STREAMS 16
 
-/* What was pushed, not to do it twice: a slot each for the last ids. 512 KiB. */
-#define PUSHED_SLOTS ((size_t)1 << 15)
+/* What was pushed, not to do it twice: a slot each for the last ids. 256 KiB. */
+#define PUSHED_SLOTS ((size_t)1 << 14)
 
 /* A READ of what was queued longer ago than this, milliseconds, tells that the kernel has dropped
  * it. Before, the reader was just faster than we. */
@@ -33,7 +33,7 @@
 #define SWEEP_STEP 1024
 
 #define JOB_IDS 64
-#define JOBS_MOST 1024 /* 0.5 MiB */
+#define JOBS_MOST 256 /* 128 KiB */
 #define JOBS_FEW 4
 
 struct job {
@@ -165,7 +165,7 @@ static void consider_sweep(struct push *push)
 {
     push->sweep = SWEEP_NOT;
     pthread_mutex_unlock(&push->lock);
-    bool fits = room_for_all(push->mount->store);
+    bool fits = room_for_all(push->mount);
     pthread_mutex_lock(&push->lock);
     if (fits)
         push->sweep = SWEEP_ON;

@@ -19,8 +19,8 @@
 #define CALM_MS 30
 #define WAIT_MOST_MS 2000
 
-/* Files whose directory is remembered: a slot for each of the last ids. 1 MiB. */
-#define SEEN_SLOTS ((size_t)1 << 16)
+/* Files whose directory is remembered: a slot for each of the last ids. 256 KiB. */
+#define SEEN_SLOTS ((size_t)1 << 14)
 
 struct seen {
     _Atomic uint64_t id, directory;

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "memory.h"
+#include "mount.h"
 #include "store/util.h"
 
 /* How much of the memory that is available may be filled. */
@@ -33,17 +35,26 @@ static uint64_t memory_available(void)
     return 0;
 }
 
-bool room_for_names(struct store *store)
+/* Bytes that a lease takes, at most, and how much of the room for leases may be filled. */
+#define LEASE_BYTES 16
+#define LEASES_PART 2
+
+static bool room_for(const struct mount *mount, const struct store_stat *stat, uint64_t bytes)
 {
-    struct store_stat stat;
-    return store_stat(store, false, &stat) == 0 &&
-           stat.records * NAME_BYTES <= memory_available() / MEMORY_PART;
+    size_t leases = memory_divide(mount->options->memory).leases; /* 0: no limit */
+    return bytes + stat->records * NAME_BYTES <= memory_available() / MEMORY_PART &&
+           (leases == 0 || stat->records * LEASE_BYTES <= leases / LEASES_PART);
 }
 
-bool room_for_all(struct store *store)
+bool room_for_names(struct mount *mount)
 {
     struct store_stat stat;
-    return store_stat(store, false, &stat) == 0 &&
-           stat.file_bytes + stat.records * NAME_BYTES <= memory_available() / MEMORY_PART &&
+    return store_stat(mount->store, false, &stat) == 0 && room_for(mount, &stat, 0);
+}
+
+bool room_for_all(struct mount *mount)
+{
+    struct store_stat stat;
+    return store_stat(mount->store, false, &stat) == 0 && room_for(mount, &stat, stat.file_bytes) &&
            stat.file_bytes <= stat.records * SMALL_RECORD;
 }

@@ -9,12 +9,13 @@
 
 #include <stdbool.h>
 
-#include "store/store.h"
+struct mount;
 
-/* The names and attributes of all files. */
-bool room_for_names(struct store *store);
+/* The names and attributes of all files, also beside what -o memory leaves us to note who is held.
+ */
+bool room_for_names(struct mount *mount);
 
 /* All contents, too, and they are small files' (of large ones nobody wants all at once). */
-bool room_for_all(struct store *store);
+bool room_for_all(struct mount *mount);
 
 #endif

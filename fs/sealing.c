@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "sealing.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "closing.h"
-#include "log.h"
 
 static int seal(struct mount *mount, uint64_t id)
 {
@@ -39,17 +35,10 @@ void sealing_later(struct mount *mount, uint64_t id)
         store_writer_close(mount->store, id); /* unless there are others, the last one */
 }
 
-void sealing_written(struct mount *mount, uint64_t id, bool open)
+void sealing_written(struct mount *mount, uint64_t id)
 {
-    if (mount->closing == NULL)
-        return;
-    int r = closing_watch(mount->closing, id);
-    if (r < 0 && r != -ENODEV) /* being unmounted */
-        log_line(LOG_WARNING,
-                 "cannot see when file %llu is closed, the next start will seal it: %s",
-                 (unsigned long long)id, strerror(-r));
-    if (!open)
-        closing_queue(mount->closing, id);
+    if (mount->closing != NULL)
+        closing_written(mount->closing, id);
 }
 
 void sealing_refused(struct mount *mount, uint64_t id)

@@ -20,9 +20,9 @@ int sealing_tree(struct mount *mount, uint64_t id);
 /* Have it sealed in the background, unless somebody writes it. */
 void sealing_later(struct mount *mount, uint64_t id);
 
-/* In a request that has changed the content of an unsealed file: it shall be sealed when the
- * writer closes it; `open` tells that he has it open, and doesn't only truncate it by name. */
-void sealing_written(struct mount *mount, uint64_t id, bool open);
+/* In a request that has changed the content of an unsealed file: it shall be sealed when who did
+ * that has closed it, or at once if he never had it open. */
+void sealing_written(struct mount *mount, uint64_t id);
 
 /* In a request that is refused because the file is sealed: without OPEN, the writer's bytes are in
  * the kernel's cache already. They will go from there soon after the answer. */

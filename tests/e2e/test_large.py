@@ -164,12 +164,12 @@ class Cached(harness.Case):
             drop(harness.data_file(self.store))
             for name, value in bytes_.items():
                 self.assertEqual(read_file(mount / name), value, name)
-            with open(mount / "a", "rb") as file:
-                self.assertEqual(resident(file, size // 2), size // 2)
+            with open(mount / "a", "rb") as file:  # the kernel may have found some of it old
+                self.assertGreater(resident(file, size // 2), size // 2 * 8 // 10)
             with open(harness.data_file(self.store), "rb") as file:
                 left = resident(file, os.fstat(file.fileno()).st_size)
             self.assertLess(left, size // 10, "payload is cached among the pages of data.mdb as well")
-            self.assertEqual(reads_for(mount, "a", bytes_["a"], self), 0)
+            wait_for(lambda: reads_for(mount, "a", bytes_["a"], self) == 0, what="a warm read without requests")
 
     def test_small_mode_reads_as_ever(self):
         self.make_file("tree/a", content(3 * MIB))

@@ -25,9 +25,11 @@
 /* What was pushed, not to do it twice: a slot each for the last ids. 256 KiB. */
 #define PUSHED_SLOTS ((size_t)1 << 14)
 
-/* A READ of what was queued longer ago than this, milliseconds, tells that the kernel has dropped
- * it. Before, the reader was just faster than we. */
-#define EVICTED_MS 500
+/* A READ of what was sent longer ago than this, milliseconds, tells that the kernel has dropped it.
+ * Before, the reader was just faster than we. */
+#define EVICTED_MS 50
+/* It is still queued. */
+#define PENDING INT64_MAX
 
 /* Ids that are looked at for one job when there is nothing better to do. */
 #define SWEEP_STEP 1024
@@ -52,7 +54,7 @@ enum urgency { SOON, LATER, URGENCIES };
 
 struct pushed {
     uint64_t id;
-    int64_t when; /* queued: milliseconds */
+    _Atomic int64_t when; /* sent: milliseconds */
 };
 
 struct stream {
@@ -117,7 +119,8 @@ static void add(struct push *push, uint64_t id, int64_t since, struct job *job)
     struct pushed *pushed = slot_of(push, id);
     if ((pushed->id == id && pushed->when >= since) || !store_leased(push->mount->store, id))
         return;
-    *pushed = (struct pushed){id, now_ms()};
+    pushed->id = id;
+    atomic_store(&pushed->when, PENDING);
     job->ids[job->count++] = id;
 }
 
@@ -203,6 +206,8 @@ static bool push_one(void *arg, uint64_t id, const void *bytes, size_t size)
      * -ENOENT: forgotten meanwhile. */
     if (fuse_lowlevel_notify_store(push->mount->session, id, 0, &content, 0) == 0)
         atomic_fetch_add_explicit(&push->pushed, 1, memory_order_relaxed);
+    /* If the slot is another file's by now, that is sent once more than needed. */
+    atomic_store(&slot_of(push, id)->when, now_ms());
     return true;
 }
 
@@ -262,7 +267,8 @@ void push_read(struct push *push, uint64_t id)
     int64_t since = evicted ? now - EVICTED_MS : 0;
     if (evicted || stream->end < id + 1)
         stream->end = id + 1;
-    *pushed = (struct pushed){id, now}; /* the kernel gets it by its own READ */
+    pushed->id = id; /* the kernel gets it by its own READ */
+    atomic_store(&pushed->when, now);
     for (; stream->end < id + 1 + stream->window; stream->end++)
         if (!enqueue(push, SOON, stream->end, since))
             break;

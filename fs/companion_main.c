@@ -30,14 +30,14 @@
 
 static struct {
     int copy, root; /* of the mount */
-    int events;     /* fanotify's; -errno: there is none */
+    int events;     /* fanotify's; -1: there is none */
     int abort;      /* fusectl's file that breaks the connection off; -1: there is none */
     pid_t walkers[WALKER_THREADS];
 
     /* The control thread's: */
     struct {
-        uint64_t id;
-        int fd; /* -1: free */
+        uint64_t id; /* 0: free */
+        int fd;
     } leases[LEASES_MOST];
 } self = {.copy = -1, .root = -1, .events = -1, .abort = -1};
 
@@ -68,17 +68,17 @@ static void answer_attached(void)
     struct answer answer = {.result = 0};
     memcpy(answer.walkers, self.walkers, sizeof(answer.walkers));
     struct iovec part = {&answer, sizeof(answer)};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.space,
-                             .msg_controllen = sizeof(control.space)};
-    if (self.events < 0)
-        message.msg_controllen = 0;
-    struct cmsghdr *extra = self.events < 0 ? &control.head : CMSG_FIRSTHDR(&message);
-    extra->cmsg_level = SOL_SOCKET;
-    extra->cmsg_type = SCM_RIGHTS;
-    extra->cmsg_len = CMSG_LEN(sizeof(self.events));
-    memcpy(CMSG_DATA(extra), &self.events, sizeof(self.events));
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (self.events >= 0) {
+        control.head = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET,
+            .cmsg_type = SCM_RIGHTS,
+            .cmsg_len = CMSG_LEN(sizeof(self.events)),
+        };
+        memcpy(CMSG_DATA(&control.head), &self.events, sizeof(self.events));
+        message.msg_control = control.space;
+        message.msg_controllen = sizeof(control.space);
+    }
     (void)sendmsg(CHANNEL_FD(CHANNEL_CONTROL), &message, MSG_NOSIGNAL);
 }
 

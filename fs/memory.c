@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "memory.h"
 
-#include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* The largest buffers are of 1 MiB; more than 16 of a kind at a time serve nobody. */
 #define BUFFERS_MOST ((size_t)16 << 20)
@@ -44,15 +45,26 @@ void memory_frugal(void)
     mallopt(M_TRIM_THRESHOLD, TRIM_FROM);
 }
 
-uint64_t memory_private(void)
+/* The figure behind `name` in a file as those of proc(5), in bytes; 0 if there is none. */
+static uint64_t read_figure(const char *path, const char *name)
 {
-    FILE *status = fopen("/proc/self/status", "re");
+    FILE *file = fopen(path, "re");
     uint64_t kilobytes = 0;
     char line[128];
-    while (status != NULL && fgets(line, sizeof(line), status) != NULL &&
-           sscanf(line, "RssAnon: %" SCNu64, &kilobytes) != 1)
-        ;
-    if (status != NULL)
-        fclose(status);
+    while (file != NULL && kilobytes == 0 && fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            kilobytes = strtoull(line + strlen(name), NULL, 10);
+    if (file != NULL)
+        fclose(file);
     return kilobytes << 10;
+}
+
+uint64_t memory_private(void)
+{
+    return read_figure("/proc/self/status", "RssAnon:");
+}
+
+uint64_t memory_available(void)
+{
+    return read_figure("/proc/meminfo", "MemAvailable:");
 }

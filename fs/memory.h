@@ -32,4 +32,7 @@ void memory_frugal(void);
  */
 uint64_t memory_private(void);
 
+/* Memory that programs of this machine could get without swapping; 0 if the kernel doesn't say. */
+uint64_t memory_available(void);
+
 #endif

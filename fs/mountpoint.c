@@ -100,7 +100,7 @@ static bool find_top(struct table *table, const char *path, struct line *top)
     return found;
 }
 
-static bool is_within(const char *path, const char *directory)
+bool mountpoint_is_below(const char *path, const char *directory)
 {
     size_t length = strlen(directory);
     return strcmp(directory, "/") == 0 ||
@@ -116,7 +116,7 @@ int mountpoint_of(const char *path, char **point, char **source)
     if (table.file == NULL || best == NULL)
         return -errno;
     while (table_next(&table, &line)) {
-        if (!is_within(path, line.path) || strlen(line.path) < strlen(best))
+        if (!mountpoint_is_below(path, line.path) || strlen(line.path) < strlen(best))
             continue; /* of several in one place, the last one is on top */
         free(best), free(type), free(*source);
         best = strdup(line.path);

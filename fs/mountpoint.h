@@ -33,6 +33,9 @@ int mountpoint_of(const char *path, char **point, char **source);
 /* The device number of what is mounted on top of `path`, 0 if nothing is. */
 dev_t mountpoint_device(const char *path);
 
+/* True if `path` is `directory` or something in it. */
+bool mountpoint_is_below(const char *path, const char *directory);
+
 /* Whether `device` is mounted anywhere. True too if that can't be found out. */
 bool mountpoint_device_in_use(dev_t device);
 

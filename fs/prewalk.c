@@ -65,17 +65,16 @@ static uint64_t take(struct prewalk *prewalk)
     return prewalk->walking ? STORE_ROOT_ID : prewalk->queue[--prewalk->count];
 }
 
+/* The tree has been walked. */
 static void done(struct prewalk *prewalk)
 {
+    struct store_stat stat = {0};
+    (void)store_stat(prewalk->mount->store, false, &stat);
     with_mutex(&prewalk->lock);
-    if (!prewalk->walking)
-        return;
     prewalk->tree = prewalk->walking = false;
     prewalk->directories = 0;
     prewalk->asked = 0;
-    struct store_stat stat;
-    if (store_stat(prewalk->mount->store, false, &stat) == 0)
-        prewalk->again = stat.records / AGAIN_PART + AGAIN_LEAST;
+    prewalk->again = stat.records / AGAIN_PART + AGAIN_LEAST;
 }
 
 static void want_prefetch(struct prewalk *prewalk)
@@ -105,7 +104,8 @@ static void *walk(void *arg)
     while ((directory = take(prewalk)) != 0) {
         if (list(prewalk, directory) == 0)
             atomic_fetch_add_explicit(&prewalk->walked, 1, memory_order_relaxed);
-        done(prewalk);
+        if (directory == STORE_ROOT_ID)
+            done(prewalk);
     }
     return NULL;
 }

@@ -86,13 +86,6 @@ struct push {
     struct pushed pushed_files[PUSHED_SLOTS];
 };
 
-static int64_t now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
 /* -------------------------------------------------------------- the queue -- */
 
 static struct pushed *slot_of(struct push *push, uint64_t id)
@@ -149,9 +142,8 @@ static void wake(struct push *push)
 }
 
 /* With the lock held: the next of the rest, from where the reader was and round to there. */
-static bool sweep(struct push *push, struct job *job)
+static void sweep(struct push *push, struct job *job)
 {
-    job->count = 0;
     for (int i = 0; i < SWEEP_STEP && job->count < JOB_IDS && push->sweep_left > 0; i++) {
         if (push->sweep_next > push->highest)
             push->sweep_next = STORE_FIRST_ID;
@@ -160,7 +152,6 @@ static bool sweep(struct push *push, struct job *job)
     }
     if (push->sweep_left == 0)
         push->sweep = SWEEP_NOT;
-    return true;
 }
 
 /* With the lock held, which is let go of meanwhile. */
@@ -186,8 +177,11 @@ static bool take(struct push *push, struct job *job)
     if (push->sweep == SWEEP_WANTED)
         consider_sweep(push);
     job->count = 0;
-    if (jobs(push) == 0)
-        return push->sweep == SWEEP_NOT || sweep(push, job);
+    if (jobs(push) == 0) {
+        if (push->sweep == SWEEP_ON)
+            sweep(push, job);
+        return true;
+    }
     struct queue *queue = &push->queues[push->queues[SOON].count > 0 ? SOON : LATER];
     *job = queue->jobs[queue->first];
     queue->first = (queue->first + 1) % JOBS_MOST;
@@ -207,7 +201,7 @@ static bool push_one(void *arg, uint64_t id, const void *bytes, size_t size)
     if (fuse_lowlevel_notify_store(push->mount->session, id, 0, &content, 0) == 0)
         atomic_fetch_add_explicit(&push->pushed, 1, memory_order_relaxed);
     /* If the slot is another file's by now, that is sent once more than needed. */
-    atomic_store(&slot_of(push, id)->when, now_ms());
+    atomic_store(&slot_of(push, id)->when, coarse_ms());
     return true;
 }
 
@@ -252,7 +246,7 @@ static void be_busy(struct push *push, uint64_t id, int64_t now)
 
 void push_read(struct push *push, uint64_t id)
 {
-    int64_t now = now_ms();
+    int64_t now = coarse_ms();
     with_mutex(&push->lock);
     struct stream *stream = stream_of(push, id);
     stream->window = stream->window == 0 ? WINDOW_FIRST : stream->window * 2;
@@ -280,7 +274,7 @@ void push_read(struct push *push, uint64_t id)
 void push_listed(struct push *push, const uint64_t *ids, size_t count)
 {
     /* The kernel has just got these inodes: what it had of older ones is gone. */
-    int64_t since = now_ms() - EVICTED_MS;
+    int64_t since = coarse_ms() - EVICTED_MS;
     bool busy = push_is_busy(push);
     with_mutex(&push->lock);
     for (size_t i = 0; i < count; i++) {
@@ -295,7 +289,7 @@ void push_listed(struct push *push, const uint64_t *ids, size_t count)
 
 bool push_is_busy(struct push *push)
 {
-    return now_ms() < atomic_load(&push->busy_until);
+    return coarse_ms() < atomic_load(&push->busy_until);
 }
 
 uint64_t push_count(struct push *push)

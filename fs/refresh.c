@@ -53,16 +53,9 @@ void refresh_seen(struct refresh *refresh, uint64_t directory, uint64_t id)
     atomic_store_explicit(&seen->directory, directory, memory_order_relaxed);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
 void refresh_read(struct refresh *refresh, uint64_t id)
 {
-    atomic_store_explicit(&refresh->last, now_ms(), memory_order_relaxed);
+    atomic_store_explicit(&refresh->last, coarse_ms(), memory_order_relaxed);
     with_mutex(&refresh->lock);
     uint64_t *slot = &refresh->ids[id % FILES_MOST];
     if (*slot != 0)
@@ -90,9 +83,9 @@ static size_t take(struct refresh *refresh, uint64_t *ids)
     with_mutex(&refresh->lock);
     while (refresh->count == 0 && !refresh->stop)
         pthread_cond_wait(&refresh->queued, &refresh->lock);
-    int64_t end = now_ms() + WAIT_MOST_MS, wait;
-    while (!refresh->stop && (wait = atomic_load(&refresh->last) + CALM_MS - now_ms()) > 0 &&
-           now_ms() < end)
+    int64_t end = coarse_ms() + WAIT_MOST_MS, wait;
+    while (!refresh->stop && (wait = atomic_load(&refresh->last) + CALM_MS - coarse_ms()) > 0 &&
+           coarse_ms() < end)
         pause_for(refresh, wait);
     size_t n = 0;
     for (size_t i = 0; i < FILES_MOST && n < refresh->count; i++) {

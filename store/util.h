@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define cleanup(function) __attribute__((cleanup(function)))
@@ -96,6 +98,14 @@ static inline int pread_exactly(int fd, void *buffer, size_t size, off_t offset)
     if (n < 0)
         return (int)n;
     return (size_t)n < size ? -ENODATA : 0;
+}
+
+/* The monotonic clock in milliseconds, as exact as its tick: a few. */
+static inline int64_t coarse_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
 #define array_length(array) (sizeof(array) / sizeof((array)[0]))

@@ -168,14 +168,6 @@ static char *resolve_store(const char *path)
     return whole;
 }
 
-/* True if `path` is `directory` or something in it. */
-static bool is_below(const char *path, const char *directory)
-{
-    size_t length = strlen(directory);
-    return strcmp(directory, "/") == 0 ||
-           (strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0'));
-}
-
 /* The daemon changes to "/", so paths are made absolute before. */
 static int resolve_paths(struct mount_options *options, const char *store, const char *mountpoint)
 {
@@ -186,7 +178,7 @@ static int resolve_paths(struct mount_options *options, const char *store, const
     options->store_path = resolve_store(store);
     if (options->store_path == NULL)
         return cli_failure("mount", "%s: %s", store, strerror(errno));
-    if (is_below(options->store_path, options->mountpoint))
+    if (mountpoint_is_below(options->store_path, options->mountpoint))
         return cli_failure("mount", "the mount on %s would hide the store %s; choose another place",
                            options->mountpoint, options->store_path);
     return CLI_OK;

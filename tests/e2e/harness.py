@@ -364,20 +364,28 @@ def rename_with(flags, old, new):
 # -------------------------------------------------------------------------------------------------- disks --
 
 
+MAKERS = {
+    "ext4": ["mkfs.ext4", "-q", "-F", "-m", "0"],
+    "xfs": ["mkfs.xfs", "-q", "-f"],
+    "btrfs": ["mkfs.btrfs", "-q", "-f"],
+}
+
+
 @contextlib.contextmanager
-def small_disk(directory, megabytes=64):
-    """A mounted ext4 of that size, in an image file in `directory`. Yields its path."""
+def small_disk(directory, megabytes=64, kind="ext4"):
+    """A mounted filesystem of that kind and size, in an image file in `directory`. Yields its path."""
     image = os.path.join(directory, "disk.img")
     path = os.path.join(directory, "disk")
     with open(image, "wb") as file:
         file.truncate(megabytes << 20)
-    run("mkfs.ext4", "-q", "-F", "-m", "0", image)
+    run(*MAKERS[kind], image)
     os.makedirs(path)
     run("mount", "-o", "loop", image, path)
     try:
         yield path
     finally:
         run("umount", path)
+        os.unlink(image)
 
 
 def disk_directory():

@@ -25,24 +25,6 @@ SIZES = (1, PAGE - 17, PAGE - 16, PAGE - 15, PAGE - 1, PAGE, PAGE + 1)
 SIZES += tuple(limit + step for limit in (trees.EXTENT, LEAST, 2 * MOST_EXTENT) for step in (-PAGE, -1, 0, 1, PAGE))
 SIZES += (19 * MIB + 4097,)
 
-MAKERS = {"xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"], "ext4": ["mkfs.ext4", "-q", "-F"]}
-
-
-@contextlib.contextmanager
-def disk_of(kind, directory, megabytes):
-    """A mounted filesystem of that kind in an image file. Yields its path."""
-    image, path = os.path.join(directory, kind + ".img"), os.path.join(directory, kind)
-    with open(image, "wb") as file:
-        file.truncate(megabytes << 20)
-    run(*MAKERS[kind], image)
-    os.makedirs(path)
-    run("mount", "-o", "loop", image, path)
-    try:
-        yield path
-    finally:
-        run("umount", path)
-        os.unlink(image)
-
 
 def content(size, salt=0):
     return random.Random(f"{size} {salt}").randbytes(size)
@@ -149,7 +131,7 @@ class Cached(harness.Case):
 
     def setUp(self):
         super().setUp()
-        self.disk = self.enterContext(disk_of("ext4", self.directory, 700))
+        self.disk = self.enterContext(harness.small_disk(self.directory, 700))
         self.store = os.path.join(self.disk, "store")
 
     def test_content_is_right_and_cached_once(self):
@@ -211,7 +193,7 @@ class Cloned:
 
     def setUp(self):
         super().setUp()
-        self.disk = self.enterContext(disk_of(self.kind, self.directory, 1500))
+        self.disk = self.enterContext(harness.small_disk(self.directory, 1500, self.kind))
         self.store = os.path.join(self.disk, "store")
         self.point = self.path("mnt")
 

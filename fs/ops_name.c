@@ -56,12 +56,15 @@ void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *for
 }
 
 /* The answer to what makes a name: `r` is how it went. */
-static void reply_made(fuse_req_t req, struct mount *mount, int r, const struct store_attr *attr)
+static void reply_made(fuse_req_t req, struct mount *mount, uint64_t parent, int r,
+                       const struct store_attr *attr)
 {
-    if (r < 0)
+    if (r < 0) {
         reply_result(req, r);
-    else
-        reply_new_entry(req, mount, attr);
+        return;
+    }
+    reply_directory_changed(mount, parent);
+    reply_new_entry(req, mount, attr);
 }
 
 void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
@@ -73,7 +76,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
     int r = S_ISREG(mode) ? node_name_changeable(parent, name) : -EPERM;
     if (r == 0)
         r = store_create(mount->store, parent, name, &owner, &attr);
-    reply_made(req, mount, r, &attr);
+    reply_made(req, mount, parent, r, &attr);
 }
 
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -84,7 +87,7 @@ void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = store_mkdir(mount->store, parent, name, &owner, &attr);
-    reply_made(req, mount, r, &attr);
+    reply_made(req, mount, parent, r, &attr);
 }
 
 void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -95,7 +98,7 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = store_symlink(mount->store, parent, name, target, &owner, &attr);
-    reply_made(req, mount, r, &attr);
+    reply_made(req, mount, parent, r, &attr);
 }
 
 /* A new file, at the same time opened. The kernel counts a lookup and an open file, so do we. */
@@ -134,10 +137,12 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = store_create(mount->store, parent, name, &owner, &attr);
-    if (r < 0)
+    if (r < 0) {
         reply_result(req, r);
-    else
-        reply_created(req, mount, &attr, fi);
+        return;
+    }
+    reply_directory_changed(mount, parent);
+    reply_created(req, mount, &attr, fi);
 }
 
 void ops_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
@@ -152,16 +157,27 @@ void ops_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_fil
         reply_created(req, mount, &attr, fi);
 }
 
+static void reply_removed(fuse_req_t req, struct mount *mount, uint64_t parent, int r)
+{
+    if (r == 0)
+        reply_directory_changed(mount, parent);
+    reply_result(req, r);
+}
+
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct mount *mount = request_begin(req, METRICS_unlink);
     int r = node_name_changeable(parent, name);
-    reply_result(req, r < 0 ? r : store_unlink(mount->store, parent, name));
+    if (r == 0)
+        r = store_unlink(mount->store, parent, name);
+    reply_removed(req, mount, parent, r);
 }
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct mount *mount = request_begin(req, METRICS_rmdir);
     int r = node_name_changeable(parent, name);
-    reply_result(req, r < 0 ? r : store_rmdir(mount->store, parent, name));
+    if (r == 0)
+        r = store_rmdir(mount->store, parent, name);
+    reply_removed(req, mount, parent, r);
 }

@@ -121,10 +121,12 @@ void ops_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name
     struct mount *mount = request_begin(req, METRICS_link);
     struct store_attr attr;
     int r = do_link(mount, id, parent, name, &attr);
-    if (r < 0)
+    if (r < 0) {
         reply_result(req, r);
-    else
-        reply_new_entry(req, mount, &attr);
+        return;
+    }
+    reply_directory_changed(mount, parent);
+    reply_new_entry(req, mount, &attr);
 }
 
 static int do_rename(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
@@ -154,5 +156,10 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
                 const char *new_name, unsigned int flags)
 {
     struct mount *mount = request_begin(req, METRICS_rename);
-    reply_result(req, do_rename(mount, parent, name, new_parent, new_name, flags));
+    int r = do_rename(mount, parent, name, new_parent, new_name, flags);
+    if (r == 0) {
+        reply_directory_changed(mount, parent);
+        reply_directory_changed(mount, new_parent);
+    }
+    reply_result(req, r);
 }

@@ -71,6 +71,11 @@ void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_att
         reply_leased_entry(req, mount, attr);
 }
 
+void reply_directory_changed(struct mount *mount, uint64_t id)
+{
+    mount_attr_changed(mount, id);
+}
+
 void reply_no_entry(fuse_req_t req)
 {
     fuse_reply_entry(req, &(struct fuse_entry_param){.entry_timeout = ATTR_FOREVER});

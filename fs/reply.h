@@ -40,6 +40,11 @@ void reply_leased_entry(fuse_req_t req, struct mount *mount, const struct store_
 /* The same for a record that has just been made: takes the lease itself. */
 void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr);
 
+/* In a request that has changed the names in a directory, before its answer. The kernel forgets the
+ * directory's times with the answer, but a GETATTR of another process that is under way would
+ * bring the old ones back, for ever; this outdates it. */
+void reply_directory_changed(struct mount *mount, uint64_t id);
+
 /* There is no such name, and the kernel may remember that. */
 void reply_no_entry(fuse_req_t req);
 

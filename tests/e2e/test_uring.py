@@ -318,7 +318,8 @@ class Ends(harness.Case):
                 wait_for(lambda: len(os.listdir(mount.path)) > 10, what="under load")
                 mount.kill()
                 for child in load:
-                    self.assertIn(child.result(), GONE)
+                    # EINTR: the kernel reads and writes a ring's memory as the process that is being killed.
+                    self.assertIn(child.result(), (*GONE, errno.EINTR))
                 with ring_mount(self.store, at=mount.path) as again:  # clears the dead one away
                     self.assertGreater(len(os.listdir(again.path)), 10)
             self.assert_clean()

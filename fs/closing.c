@@ -24,6 +24,10 @@
 #define AGAIN_FIRST_MS 1
 #define AGAIN_MOST_MS 8192
 
+/* Most files are written and closed within this time, milliseconds. Those that are not by then are
+ * marked, which takes several requests. */
+#define GRACE_MS 5
+
 /* Seals that are made for requests at a time: to take a lease, the companion may have to wait for
  * WRITEs, so some workers must be left to serve those, on each queue of rings, too (loop.c). Who
  * comes when there are so many has it done in the background. */
@@ -36,10 +40,17 @@
 /* Lines in the log about writing to published files, per mount. */
 #define HEALED_LINES 32
 
-/* What the thread was asked to do, in order. */
+/* What the thread was asked to do. */
 struct task {
     uint64_t id;
-    enum { SEAL, WATCH, HEAL } what;
+    enum { SEAL, WATCH, HEAL, YOUNG } what;
+    int64_t due; /* milliseconds of the monotonic clock; 0: now */
+};
+
+/* Tasks in the order of their time. */
+struct queue {
+    struct task *tasks;
+    size_t first, count, room; /* first to count are left */
 };
 
 /* A file that was found in use, to be tried again. */
@@ -68,18 +79,10 @@ struct closing {
 
     pthread_mutex_t lock; /* guards the rest */
     unsigned seals;       /* under way for requests */
-    struct task *tasks;
-    size_t first, count, room; /* of the tasks that are left */
-    bool stop;                 /* the thread shall end */
-    bool ended;                /* it does, and takes no more tasks */
+    struct queue now, young;
+    bool stop;  /* the thread shall end */
+    bool ended; /* it does, and takes no more tasks */
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
 
 /* -------------------------------------------------------------------- the queue -- */
 
@@ -97,43 +100,65 @@ static int make_room(void *array, size_t *room, size_t count, size_t size)
     return 0;
 }
 
-static void queue(struct closing *closing, struct task task)
+/* True: it is the only one in its queue. */
+static bool queue(struct closing *closing, struct task task)
 {
     with_mutex(&closing->lock);
+    struct queue *queue = task.due == 0 ? &closing->now : &closing->young;
     if (closing->ended)
-        return;
-    if (closing->first == closing->count)
-        closing->first = closing->count = 0;
-    if (make_room(&closing->tasks, &closing->room, closing->count, sizeof(*closing->tasks)) < 0)
+        return false;
+    if (queue->first == queue->count)
+        queue->first = queue->count = 0;
+    if (make_room(&queue->tasks, &queue->room, queue->count, sizeof(task)) < 0)
         log_line(LOG_WARNING, "out of memory: file %llu stays unsealed until the next start",
                  (unsigned long long)task.id);
     else
-        closing->tasks[closing->count++] = task;
+        queue->tasks[queue->count++] = task;
+    return queue->first + 1 == queue->count;
 }
 
+/* Who finds others waiting in the queue need not wake the thread: it will look. */
 static void add_task(struct closing *closing, struct task task)
 {
-    queue(closing, task);
-    (void)eventfd_write(closing->wake, 1);
+    if (queue(closing, task))
+        (void)eventfd_write(closing->wake, 1);
 }
 
-static bool take(struct closing *closing, struct task *task)
+/* The next task that is due; with `all` also one that isn't. */
+static bool take(struct closing *closing, bool all, struct task *task)
 {
     with_mutex(&closing->lock);
-    if (closing->first == closing->count)
+    struct queue *queue = closing->now.first < closing->now.count ? &closing->now : &closing->young;
+    if (queue->first == queue->count)
         return false;
-    *task = closing->tasks[closing->first++];
+    *task = queue->tasks[queue->first];
+    if (!all && task->due > monotonic_ms())
+        return false;
+    queue->first++;
     return true;
+}
+
+/* When the next young file is due; -1: there is none. */
+static int64_t next_young(struct closing *closing)
+{
+    with_mutex(&closing->lock);
+    const struct queue *young = &closing->young;
+    return young->first < young->count ? young->tasks[young->first].due : -1;
 }
 
 void closing_queue(struct closing *closing, uint64_t id)
 {
-    add_task(closing, (struct task){id, SEAL});
+    add_task(closing, (struct task){id, SEAL, 0});
 }
 
 void closing_heal(struct closing *closing, uint64_t id)
 {
-    add_task(closing, (struct task){id, HEAL});
+    add_task(closing, (struct task){id, HEAL, 0});
+}
+
+static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
+{
+    return &closing->watched[id % WATCHED_SLOTS];
 }
 
 /* --------------------------------------------------------------------- sealing -- */
@@ -173,6 +198,8 @@ int closing_seal(struct closing *closing, uint64_t id)
         return -EBUSY;
     }
     int r = seal_under_lease(closing->mount, id);
+    if (r == -EBUSY)
+        add_task(closing, (struct task){id, WATCH, 0});
     with_mutex(&closing->lock);
     closing->seals--;
     return r;
@@ -205,13 +232,13 @@ static void seal(struct closing *closing, uint64_t id)
             return;
         closing->busy_count++;
     }
-    closing->busy[i] = (struct busy){id, now_ms() + AGAIN_FIRST_MS, AGAIN_FIRST_MS * 2};
+    closing->busy[i] = (struct busy){id, monotonic_ms() + AGAIN_FIRST_MS, AGAIN_FIRST_MS * 2};
 }
 
 /* Try those that are due, or all. Returns when to look again, -1 for never. */
 static int64_t seal_busy(struct closing *closing, bool all)
 {
-    int64_t now = now_ms(), next = -1;
+    int64_t now = monotonic_ms(), next = -1;
     for (size_t i = 0; i < closing->busy_count;) {
         struct busy *busy = &closing->busy[i];
         if (all || busy->due <= now) {
@@ -249,26 +276,35 @@ static void watch(struct closing *closing, uint64_t id)
     seal(closing, id);
 }
 
+/* A file that was written a moment ago. What is written to it from now on is told again. */
+static void grow_up(struct closing *closing, uint64_t id)
+{
+    uint64_t known = id;
+    if (try_seal(closing, id))
+        watch(closing, id);
+    else
+        (void)atomic_compare_exchange_strong(watched_slot(closing, id), &known, 0);
+}
+
+/* Returns when there is more to do, -1 for never. */
 static int64_t work_off(struct closing *closing, bool all)
 {
     struct task task;
-    while (take(closing, &task)) {
+    while (take(closing, all, &task)) {
         if (task.what == HEAL)
             heal(closing, task.id);
         else if (task.what == WATCH)
             watch(closing, task.id);
+        else if (task.what == YOUNG)
+            grow_up(closing, task.id);
         else
             seal(closing, task.id);
     }
-    return seal_busy(closing, all);
+    int64_t busy = seal_busy(closing, all), young = next_young(closing);
+    return busy < 0 || (young >= 0 && young < busy) ? young : busy;
 }
 
 /* --------------------------------------------------------------------- listening -- */
-
-static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
-{
-    return &closing->watched[id % WATCHED_SLOTS];
-}
 
 /* The node that an event is about; 0: none, or some were lost. */
 static uint64_t node_of(const struct fanotify_event_metadata *event)
@@ -291,7 +327,7 @@ static void listen(struct closing *closing)
             if (id == 0)
                 continue;
             atomic_store(watched_slot(closing, id), 0);
-            queue(closing, (struct task){id, SEAL});
+            queue(closing, (struct task){id, SEAL, 0});
         }
     }
 }
@@ -308,7 +344,7 @@ static void *listen_and_seal(void *arg)
     bool stop = false;
     while (!stop) {
         int64_t next = work_off(closing, false);
-        int64_t wait = next - now_ms();
+        int64_t wait = next - monotonic_ms();
         struct pollfd fds[] = {
             {.fd = closing->events, .events = POLLIN},
             {.fd = closing->wake, .events = POLLIN},
@@ -329,7 +365,7 @@ static void *listen_and_seal(void *arg)
 void closing_written(struct closing *closing, uint64_t id)
 {
     if (atomic_exchange(watched_slot(closing, id), id) != id)
-        add_task(closing, (struct task){id, WATCH});
+        add_task(closing, (struct task){id, YOUNG, monotonic_ms() + GRACE_MS});
 }
 
 /* ---------------------------------------------------------------------- life -- */
@@ -341,7 +377,8 @@ void closing_free(struct closing *closing)
     cleanup_fd_p(&closing->wake);
     pthread_mutex_destroy(&closing->lock);
     free(closing->busy);
-    free(closing->tasks);
+    free(closing->now.tasks);
+    free(closing->young.tasks);
     free(closing);
 }
 

@@ -27,7 +27,8 @@ void closing_stop(struct closing *closing);
 /* After closing_stop(). NULL is allowed. */
 void closing_free(struct closing *closing);
 
-/* Somebody writes the file: seal it when he has closed it. */
+/* Somebody writes the file: seal it when he has closed it. Cheap: most have when they are moved to
+ * their place, or a moment later, so nothing is done before that. */
 void closing_written(struct closing *closing, uint64_t id);
 
 /* Seal the file soon, as soon as nobody has it open for writing. Asked again until it is sealed. */

@@ -84,7 +84,10 @@ int companion_lease(struct companion *companion, uint64_t id)
 
 void companion_unlease(struct companion *companion, uint64_t id)
 {
-    (void)ask(companion, CHANNEL_CONTROL, ASK_UNLEASE, id, NULL);
+    struct socket *socket = &companion->sockets[CHANNEL_CONTROL];
+    with_mutex(&socket->lock);
+    if (socket->fd >= 0)
+        (void)send_question(socket->fd, ASK_UNLEASE, id, NULL);
 }
 
 int companion_mark(struct companion *companion, uint64_t id)

@@ -190,9 +190,9 @@ static void *control(void *arg)
             _exit(EXIT_SUCCESS);
         if (message.head.what == ASK_UNLEASE)
             unlease(message.head.id);
-        answer(CHANNEL_CONTROL, message.head.what == ASK_LEASE  ? lease(message.head.id)
-                                : message.head.what == ASK_MARK ? mark(message.head.id)
-                                                                : 0);
+        else
+            answer(CHANNEL_CONTROL,
+                   message.head.what == ASK_LEASE ? lease(message.head.id) : mark(message.head.id));
     }
     break_off();
     return NULL;

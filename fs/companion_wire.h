@@ -18,7 +18,7 @@ enum channel { CHANNEL_CONTROL, CHANNEL_LIST, CHANNEL_STAT, CHANNELS };
 enum question {
     ASK_ATTACH, /* path, id: the device. The answer brings fanotify's descriptor, if there is one */
     ASK_LEASE,
-    ASK_UNLEASE,
+    ASK_UNLEASE, /* no answer */
     ASK_MARK,
     ASK_STOP, /* no answer */
     ASK_LIST,

@@ -9,6 +9,7 @@
 /* The largest buffers are of 1 MiB; more than 16 of a kind at a time serve nobody. */
 #define BUFFERS_MOST ((size_t)16 << 20)
 #define TRANSACTION_MOST ((size_t)8 << 20)
+#define PENDING_MOST ((size_t)4 << 20)
 
 /* malloc(3) raises the first by itself, up to 32 MiB, and then keeps what was freed. */
 #define MMAP_FROM (128 << 10)
@@ -27,11 +28,13 @@ struct memory_share memory_divide(size_t bytes)
         fixed = MEMORY_USUAL * 3 / 4;
     size_t quarter = fixed / 4;
     struct memory_share share = {
-        .transaction = least(quarter, TRANSACTION_MOST),
+        .transaction = least(quarter / 2, TRANSACTION_MOST),
+        .pending = least(quarter / 4, PENDING_MOST),
         .requests = least(quarter, BUFFERS_MOST),
         .answers = least(quarter, BUFFERS_MOST),
     };
-    size_t used = share.transaction + share.requests + share.answers + MEMORY_USUAL / 4;
+    size_t used =
+        share.transaction + share.pending + share.requests + share.answers + MEMORY_USUAL / 4;
     if (bytes != 0)
         share.leases = bytes - used;
     return share;

@@ -17,6 +17,7 @@
 /* Who gets what, in bytes. */
 struct memory_share {
     size_t transaction; /* what LMDB writes in one go */
+    size_t pending;     /* changes that it hasn't written yet */
     size_t requests;    /* buffers to receive large requests in */
     size_t answers;     /* buffers for large answers */
     size_t leases;      /* 0 = no bound */

@@ -199,9 +199,9 @@ void ops_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     reply_result(req, 0);
 }
 
-/* Every change of a directory is on disk when it returns. */
+/* All that happened before becomes durable with it. */
 void ops_fsyncdir(fuse_req_t req, fuse_ino_t id, int data_only, struct fuse_file_info *fi)
 {
-    request_begin(req, METRICS_fsyncdir);
-    reply_result(req, 0);
+    struct mount *mount = request_begin(req, METRICS_fsyncdir);
+    reply_result(req, store_sync(mount->store));
 }

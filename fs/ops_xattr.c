@@ -37,6 +37,13 @@ static int get_hash(struct mount *mount, uint64_t id, char digits[HASH_DIGITS + 
         return -ENODATA;
     if (!attr.sealed)
         return 0;
+    if (!attr.hashed) { /* its content is being committed */
+        r = store_sync(mount->store);
+        if (r == 0)
+            r = node_getattr(mount, id, &attr);
+        if (r < 0)
+            return r;
+    }
     for (size_t i = 0; i < sizeof(attr.hash); i++)
         snprintf(digits + 2 * i, 3, "%02x", attr.hash[i]);
     return 1;

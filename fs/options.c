@@ -23,6 +23,9 @@ enum use {
     VERIFY,
     MEMORY,
     URING,
+    COMMIT,
+    SYNC,
+    ASYNC,
 };
 
 struct known {
@@ -44,6 +47,11 @@ static const struct known known_options[] = {
     {"debug", false, DEBUG},
     {"verify", true, VERIFY},
     {"memory", true, MEMORY},
+    {"commit", true, COMMIT},
+    /* Not handed on: it would add an fsync to each write(2) to a file that isn't published yet. */
+    {"sync", false, SYNC},
+    {"dirsync", false, SYNC},
+    {"async", false, ASYNC},
     /* Always on: the kernel checks permissions, we do not. */
     {"default_permissions", false, IGNORE},
 
@@ -74,12 +82,6 @@ static const struct known known_options[] = {
     {"nostrictatime", false, IGNORE},
     {"lazytime", false, IGNORE},
     {"nolazytime", false, IGNORE},
-
-    /* Every change of the tree is on disk when it returns. Handed on, `sync` would add an fsync
-     * to each write(2) to a file that isn't published yet. */
-    {"sync", false, IGNORE},
-    {"async", false, IGNORE},
-    {"dirsync", false, IGNORE},
 };
 
 static const struct known *find_known(const char *name)
@@ -211,6 +213,12 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return parse_bytes(value, MEMORY_LEAST, &options->memory);
     case URING:
         return parse_uring(value, &options->uring);
+    case COMMIT:
+        return parse_size(value, &options->commit_ms);
+    case SYNC:
+    case ASYNC:
+        options->sync = use == SYNC;
+        return 0;
     }
     return -EINVAL;
 }
@@ -269,11 +277,13 @@ void options_print_help(void)
         "  io_uring=auto|on|off\n"
         "                     how requests come: by io_uring where the kernel offers it, by it or\n"
         "                     not at all, or from /dev/fuse\n"
+        "  commit=MS          changes are durable after so many milliseconds at the latest (50)\n"
+        "  sync, dirsync      each change is durable when the call that makes it returns\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"
         "                     as in mount(8); nosuid and nodev unless told otherwise\n"
-        "  rw, default_permissions, sync, async, dirsync, relatime and the like\n"
+        "  rw, async, default_permissions, relatime and the like\n"
         "                     accepted: it is so anyway\n");
 }
 

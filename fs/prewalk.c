@@ -26,11 +26,23 @@
 
 #define QUEUE_MOST 256
 
+/* A directory in which a name has changed is left alone for this time, milliseconds; a slot for
+ * each of the last ones. */
+#define QUIET_MS 1000
+#define CHANGED_SLOTS 1024
+
+/* More than coarse_ms() is late. */
+#define TICK_MS 10
+
 struct prewalk {
     struct mount *mount;
     pthread_t walker, reader;
     bool walker_runs, reader_runs;
     _Atomic uint64_t walked;
+    struct {
+        _Atomic uint64_t directory;
+        _Atomic int64_t when; /* of coarse_ms() */
+    } changed[CHANGED_SLOTS];
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t wanted;
@@ -84,17 +96,43 @@ static void want_prefetch(struct prewalk *prewalk)
     pthread_cond_broadcast(&prewalk->wanted);
 }
 
+static bool changed_since(struct prewalk *prewalk, uint64_t directory, int64_t since)
+{
+    size_t slot = directory % CHANGED_SLOTS;
+    return atomic_load(&prewalk->changed[slot].when) >= since &&
+           atomic_load(&prewalk->changed[slot].directory) == directory;
+}
+
+/*
+ * The kernel lets who lists a directory go on in what another one has it remember, though that one
+ * began before a change which the first has seen already. So what was listed during a change is
+ * not left there.
+ */
+static void forget_changed(struct prewalk *prewalk, int64_t since)
+{
+    for (size_t slot = 0; slot < CHANGED_SLOTS; slot++)
+        if (atomic_load(&prewalk->changed[slot].when) >= since)
+            (void)fuse_lowlevel_notify_inval_inode(
+                prewalk->mount->session, atomic_load(&prewalk->changed[slot].directory), 0, 0);
+}
+
 static int list(struct prewalk *prewalk, uint64_t directory)
 {
+    int64_t start = coarse_ms() - TICK_MS;
     struct mount *mount = prewalk->mount;
     bool tree = directory == STORE_ROOT_ID;
     char path[PATH_MAX];
+    if (!tree && changed_since(prewalk, directory, start - QUIET_MS))
+        return -EAGAIN;
     if (tree && !room_for_names(mount))
         return -ENOSPC;
     if (tree && room_for_all(mount))
         want_prefetch(prewalk);
     int r = where_path(mount->store, directory, path);
-    return r < 0 ? r : companion_list(mount->companion, path, tree);
+    if (r == 0)
+        r = companion_list(mount->companion, path, tree);
+    forget_changed(prewalk, start);
+    return r;
 }
 
 static void *walk(void *arg)
@@ -165,6 +203,13 @@ void prewalk_looked_up(struct prewalk *prewalk, pid_t pid, uint64_t directory)
         pthread_cond_broadcast(&prewalk->wanted);
     }
     pass_directory(prewalk);
+}
+
+void prewalk_changed(struct prewalk *prewalk, uint64_t directory)
+{
+    size_t slot = directory % CHANGED_SLOTS;
+    atomic_store_explicit(&prewalk->changed[slot].directory, directory, memory_order_relaxed);
+    atomic_store_explicit(&prewalk->changed[slot].when, coarse_ms(), memory_order_relaxed);
 }
 
 void prewalk_listed(struct prewalk *prewalk, pid_t pid)

@@ -26,6 +26,8 @@ void prewalk_free(struct prewalk *prewalk);
 
 /* Thread `pid` has asked for a name in this directory. */
 void prewalk_looked_up(struct prewalk *prewalk, pid_t pid, uint64_t directory);
+/* Names in this directory have changed. One that is being written isn't listed. */
+void prewalk_changed(struct prewalk *prewalk, uint64_t directory);
 /* Thread `pid` has listed a directory. */
 void prewalk_listed(struct prewalk *prewalk, pid_t pid);
 

@@ -6,6 +6,7 @@
 #include "attr.h"
 #include "backing.h"
 #include "node.h"
+#include "prewalk.h"
 
 struct mount *request_begin(fuse_req_t req, enum metrics_op op)
 {
@@ -74,6 +75,8 @@ void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_att
 void reply_directory_changed(struct mount *mount, uint64_t id)
 {
     mount_attr_changed(mount, id);
+    if (mount->prewalk != NULL)
+        prewalk_changed(mount->prewalk, id);
 }
 
 void reply_no_entry(fuse_req_t req)

@@ -45,6 +45,12 @@ static void print_store(FILE *out, struct store *store)
                   s.orphans);
     metrics_print(out, "lmdbfs_store_commits_total", "counter",
                   "Transactions committed since the store was opened.", s.commits);
+    metrics_print(out, "lmdbfs_store_changes_total", "counter",
+                  "Changes of the tree since the store was opened.", s.changes);
+    metrics_print(out, "lmdbfs_store_pending", "gauge", "Changes that are not durable yet.",
+                  s.pending);
+    metrics_print(out, "lmdbfs_store_pending_bytes", "gauge",
+                  "Memory for them, and for the bytes of small files.", s.pending_bytes);
     metrics_print(out, "lmdbfs_store_disk_available_bytes", "gauge",
                   "Room left on the disk of the store.", s.disk_available);
     metrics_print(out, "lmdbfs_store_damages_total", "counter",

@@ -94,12 +94,21 @@ int store_can_clone(struct store *store, char why[STORE_WHY_MAX])
 
 /* ------------------------------------------------------------------- clone -- */
 
+static int look(struct store *store, uint64_t id, struct layout_record *record)
+{
+    cleanup_view struct view view = {0};
+    int r = view_open(store, &view);
+    return r < 0 ? r : record_get(store, &view, id, record, NULL);
+}
+
 static int get_record(struct store *store, uint64_t id, struct layout_record *record)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
-    if (r == 0)
-        r = record_get(store, read.txn, id, record, NULL);
+    int r = look(store, id, record);
+    if (r == 0 && (record->flags & RECORD_FINAL)) { /* its extents are being written */
+        r = store_sync(store);
+        if (r == 0)
+            r = look(store, id, record);
+    }
     if (r == 0 && (record->place != LAYOUT_EXTENTS || !S_ISREG(record->mode) ||
                    record->size <= layout_packed_max(store->page_size)))
         r = -EINVAL;
@@ -109,10 +118,10 @@ static int get_record(struct store *store, uint64_t id, struct layout_record *re
 static int locate(struct store *store, const struct layout_record *record, uint64_t offset,
                   struct span spans[SPANS_AT_ONCE])
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
+    cleanup_view struct view view = {0};
+    int r = view_open(store, &view);
     return r < 0 ? r
-                 : content_locate(store, read.txn, record->link, record->size, offset,
+                 : content_locate(store, &view, record->link, record->size, offset,
                                   record->size - offset, spans, SPANS_AT_ONCE);
 }
 

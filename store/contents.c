@@ -29,11 +29,11 @@ struct store_group {
 
 /* Add one file, if it is one. 1: it does not fit any more. What is damaged is left to who reads it,
  * and gets told. */
-static int add(struct store_group *group, MDB_txn *txn, uint64_t id)
+static int add(struct store_group *group, struct view *view, uint64_t id)
 {
     struct piece *piece = &group->pieces[group->count];
     MDB_val payload;
-    int r = record_get(group->store, txn, id, &piece->record, &payload);
+    int r = record_get(group->store, view, id, &piece->record, &payload);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
     const struct layout_record *record = &piece->record;
@@ -47,7 +47,7 @@ static int add(struct store_group *group, MDB_txn *txn, uint64_t id)
     piece->size = record->size;
     piece->outside = record->place == LAYOUT_EXTENTS;
     if (piece->outside) {
-        int n = content_locate(group->store, txn, record->link, record->size, 0, record->size,
+        int n = content_locate(group->store, view, record->link, record->size, 0, record->size,
                                &piece->span, 1);
         if (n != 1 || piece->span.length != record->size)
             return n < 0 ? n : 0;
@@ -64,12 +64,12 @@ static int add(struct store_group *group, MDB_txn *txn, uint64_t id)
 /* Look up as many as fit: how many of the ids are done with. */
 static ssize_t gather(struct store_group *group, const uint64_t *ids, size_t count)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(group->store->env, &read);
+    cleanup_view struct view view = {0};
+    int r = view_open_committed(group->store, &view);
     size_t i = 0;
     group->used = group->count = 0;
     while (r == 0 && i < count && group->count < GROUP_FILES) {
-        r = add(group, read.txn, ids[i]);
+        r = add(group, &view, ids[i]);
         if (r == 0)
             i++;
     }

@@ -45,7 +45,7 @@ static int decode(const MDB_val *value, struct entry *entry)
     return 0;
 }
 
-int entry_get(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int entry_get(struct store *store, struct view *view, uint64_t parent, const char *name,
               struct entry *entry)
 {
     union key key;
@@ -53,12 +53,12 @@ int entry_get(struct store *store, MDB_txn *txn, uint64_t parent, const char *na
     int r = make_key(parent, name, &key, &k);
     if (r < 0)
         return r;
-    int rc = guard_get(txn, store->tables.entries, &k, &v);
-    return rc != 0 ? lmdb_error(rc) : decode(&v, entry);
+    r = view_get(view, store->tables.entries, &k, &v);
+    return r < 0 ? r : decode(&v, entry);
 }
 
-static int put(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
-               const struct entry *entry, unsigned flags)
+static int put(struct store *store, struct view *view, uint64_t parent, const char *name,
+               const struct entry *entry, view_room_fn *room)
 {
     union key key;
     MDB_val k;
@@ -66,29 +66,31 @@ static int put(struct store *store, MDB_txn *txn, uint64_t parent, const char *n
     if (r < 0)
         return r;
     struct layout_entry value = {entry->id, (uint8_t)((entry->type & S_IFMT) >> 12)};
-    MDB_val v = {sizeof(value), &value};
-    return lmdb_error(mdb_put(txn, store->tables.entries, &k, &v, flags));
+    void *bytes;
+    r = room(view, store->tables.entries, &k, sizeof(value), &bytes);
+    if (r == 0)
+        memcpy(bytes, &value, sizeof(value));
+    return r;
 }
 
-int entry_put(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int entry_put(struct store *store, struct view *view, uint64_t parent, const char *name,
               const struct entry *entry)
 {
-    return put(store, txn, parent, name, entry, 0);
+    return put(store, view, parent, name, entry, view_put);
 }
 
-int entry_add(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int entry_add(struct store *store, struct view *view, uint64_t parent, const char *name,
               const struct entry *entry)
 {
-    int r = put(store, txn, parent, name, entry, MDB_APPEND);
-    return r == -EEXIST ? put(store, txn, parent, name, entry, MDB_NOOVERWRITE) : r;
+    return put(store, view, parent, name, entry, view_append);
 }
 
-int entry_remove(struct store *store, MDB_txn *txn, uint64_t parent, const char *name)
+int entry_remove(struct store *store, struct view *view, uint64_t parent, const char *name)
 {
     union key key;
     MDB_val k;
     int r = make_key(parent, name, &key, &k);
-    return r < 0 ? r : lmdb_error(mdb_del(txn, store->tables.entries, &k, NULL));
+    return r < 0 ? r : view_remove(view, store->tables.entries, &k);
 }
 
 /* The fixed part of a key that belongs to `parent`; false at the end of the directory. */
@@ -105,36 +107,29 @@ static bool same_place(const MDB_val *k, const struct layout_entry_key *fixed)
     return k->mv_size > sizeof(*fixed) && memcmp(k->mv_data, fixed, sizeof(*fixed)) == 0;
 }
 
-int entry_list(struct store *store, MDB_txn *txn, uint64_t parent, uint64_t cursor, entry_fn *each,
-               void *arg)
+int entry_list(struct store *store, struct view *view, uint64_t parent, uint64_t cursor,
+               entry_fn *each, void *arg)
 {
-    MDB_cursor *entries;
-    int rc = mdb_cursor_open(txn, store->tables.entries, &entries);
-    if (rc != 0)
-        return lmdb_error(rc);
-
+    struct view_cursor entries;
     struct layout_entry_key fixed = {htobe64(parent), htobe64(cursor)};
-    MDB_val k = {sizeof(fixed), &fixed}, v;
-    int r = 0;
-    rc = guard_cursor_get(entries, &k, &v, MDB_SET_RANGE);
-    while (rc == 0 && key_of(&k, parent, &fixed)) {
+    MDB_val from = {sizeof(fixed), &fixed}, k, v;
+    bool more = true;
+    int r = view_seek(view, store->tables.entries, &from, &entries, &k, &v);
+    while (r == 0 && more && key_of(&k, parent, &fixed)) {
         char name[STORE_NAME_MAX + 1] = {0};
         struct entry entry;
         memcpy(name, (char *)k.mv_data + sizeof(fixed), k.mv_size - sizeof(fixed));
         r = decode(&v, &entry);
         if (r < 0)
             break;
-        rc = guard_cursor_get(entries, &k, &v, MDB_NEXT);
+        r = view_next(&entries, &k, &v);
         /* Two names can share a place (one chance in 2^63 a pair): who stops between them gets
          * the first one again, rather than never the second. */
-        bool shared = rc == 0 && same_place(&k, &fixed);
-        if (!each(arg, name, &entry, be64toh(fixed.place) + (shared ? 0 : 1)))
-            rc = MDB_NOTFOUND;
+        bool shared = r == 0 && same_place(&k, &fixed);
+        more = each(arg, name, &entry, be64toh(fixed.place) + (shared ? 0 : 1));
     }
-    mdb_cursor_close(entries);
-    if (r < 0)
-        return r;
-    return rc == 0 || rc == MDB_NOTFOUND ? 0 : lmdb_error(rc);
+    view_cursor_close(&entries);
+    return !more || r == -ENOENT ? 0 : r;
 }
 
 static bool note_one(void *arg, const char *name, const struct entry *entry, uint64_t next)
@@ -144,9 +139,9 @@ static bool note_one(void *arg, const char *name, const struct entry *entry, uin
     return false;
 }
 
-int entry_none(struct store *store, MDB_txn *txn, uint64_t parent)
+int entry_none(struct store *store, struct view *view, uint64_t parent)
 {
     bool none = true;
-    int r = entry_list(store, txn, parent, 0, note_one, &none);
+    int r = entry_list(store, view, parent, 0, note_one, &none);
     return r < 0 ? r : none;
 }

@@ -19,23 +19,23 @@ struct entry {
 uint64_t entry_place(const char *name, size_t length);
 
 /* All take names of 1 to STORE_NAME_MAX bytes, else -ENAMETOOLONG (or -ENOENT for none). */
-int entry_get(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int entry_get(struct store *store, struct view *view, uint64_t parent, const char *name,
               struct entry *entry);
 /* Makes the name or lets it lead elsewhere. */
-int entry_put(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int entry_put(struct store *store, struct view *view, uint64_t parent, const char *name,
               const struct entry *entry);
 /* A new name. Those that come in the order of their keys fill pages whole. -EEXIST. */
-int entry_add(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int entry_add(struct store *store, struct view *view, uint64_t parent, const char *name,
               const struct entry *entry);
-int entry_remove(struct store *store, MDB_txn *txn, uint64_t parent, const char *name);
+int entry_remove(struct store *store, struct view *view, uint64_t parent, const char *name);
 
 /* 1 if the directory has no entries, 0 if it has. */
-int entry_none(struct store *store, MDB_txn *txn, uint64_t parent);
+int entry_none(struct store *store, struct view *view, uint64_t parent);
 
 /* Calls `each` for the directory's entries in order, from `cursor` on (0 = the first), until it
  * returns false. `next` is the cursor to go on with behind the entry. */
 typedef bool entry_fn(void *arg, const char *name, const struct entry *entry, uint64_t next);
-int entry_list(struct store *store, MDB_txn *txn, uint64_t parent, uint64_t cursor, entry_fn *each,
-               void *arg);
+int entry_list(struct store *store, struct view *view, uint64_t parent, uint64_t cursor,
+               entry_fn *each, void *arg);
 
 #endif

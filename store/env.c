@@ -271,29 +271,6 @@ void env_read_end(struct env *env, MDB_txn *txn)
     pthread_rwlock_unlock(&env->map_lock);
 }
 
-int env_read(struct env *env, struct env_read *read)
-{
-    read->env = env;
-    return env_read_begin(env, &read->txn);
-}
-
-int env_read_nested(struct env *env, struct env_read *read)
-{
-    read->env = env;
-    read->nested = true; /* the map is held already */
-    int rc = mdb_txn_begin(env->lmdb, NULL, MDB_RDONLY, &read->txn);
-    return rc == MDB_MAP_RESIZED ? -EAGAIN : lmdb_error(rc);
-}
-
-void env_read_done(struct env_read *read)
-{
-    if (read->txn != NULL && read->nested)
-        mdb_txn_abort(read->txn);
-    else if (read->txn != NULL)
-        env_read_end(read->env, read->txn);
-    read->txn = NULL;
-}
-
 /* LMDB doesn't tell where its map is (me_mapaddr is for MDB_FIXEDMAP). But every page begins
  * with its number (mdb.c: MDB_page), and the main table has a page as long as there are tables. */
 static const char *find_map(const struct env *env, MDB_txn *txn)

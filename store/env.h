@@ -64,19 +64,6 @@ size_t env_map_size(const struct env *env);  /* bytes */
 int env_read_begin(struct env *env, MDB_txn **txn);
 void env_read_end(struct env *env, MDB_txn *txn);
 
-/* The same, ended at the end of the block: cleanup_read struct env_read r = {0}; */
-struct env_read {
-    struct env *env;
-    MDB_txn *txn;
-    bool nested;
-};
-int env_read(struct env *env, struct env_read *read);
-/* For a thread that has one open: another, which sees what was committed since. -EAGAIN if
- * another process has made the map larger since. */
-int env_read_nested(struct env *env, struct env_read *read);
-void env_read_done(struct env_read *read);
-#define cleanup_read cleanup(env_read_done)
-
 /* Where in data.mdb a value with pages of its own, found by read transaction `txn`, lies, in
  * bytes. Reads no page of the value. -EIO if the tree makes no sense. */
 off_t env_offset(struct env *env, MDB_txn *txn, const void *value);

@@ -70,6 +70,12 @@ size_t extent_bytes(const struct store *store, uint64_t size)
     return bytes;
 }
 
+uint64_t content_cost(const struct store *store, uint64_t size)
+{
+    uint64_t extents = size / EXTENT_LEAST + 1;
+    return size + (extents + 1) * 2 * store->page_size;
+}
+
 int payload_read(const struct payload *payload, off_t offset, void *buffer, size_t size)
 {
     if (payload->bytes != NULL) {
@@ -80,28 +86,28 @@ int payload_read(const struct payload *payload, off_t offset, void *buffer, size
 }
 
 /* A value of `size` bytes in LMDB's own memory, to be filled before the next call. */
-static int reserve(struct store *store, MDB_txn *txn, uint64_t content, uint64_t offset,
+static int reserve(struct store *store, struct view *view, uint64_t content, uint64_t offset,
                    size_t size, void **value)
 {
     struct layout_extent_key key = extent_key(content, offset);
     MDB_val k = {sizeof(key), &key}, v = {size, NULL};
-    int rc = mdb_put(txn, store->tables.extents, &k, &v, MDB_RESERVE | MDB_APPEND);
+    int rc = mdb_put(view->txn, store->tables.extents, &k, &v, MDB_RESERVE | MDB_APPEND);
     if (rc == MDB_KEYEXIST) { /* not the last key: another content is being written too */
         v.mv_size = size;
-        rc = mdb_put(txn, store->tables.extents, &k, &v, MDB_RESERVE | MDB_NOOVERWRITE);
+        rc = mdb_put(view->txn, store->tables.extents, &k, &v, MDB_RESERVE | MDB_NOOVERWRITE);
     }
     *value = v.mv_data;
     return lmdb_error(rc);
 }
 
-static int write_packed(struct store *store, MDB_txn *txn, uint64_t content,
+static int write_packed(struct store *store, struct view *view, uint64_t content,
                         const struct payload *payload, XXH3_state_t *hash)
 {
     size_t size = payload->size;
     size_t least = layout_own_page(store->page_size);
     size_t padded = size < least ? least : size;
     void *value;
-    int r = reserve(store, txn, content, 0, padded, &value);
+    int r = reserve(store, view, content, 0, padded, &value);
     if (r == 0)
         r = payload_read(payload, 0, value, size);
     if (r < 0)
@@ -125,14 +131,14 @@ static uint32_t hash_pieces(const char *bytes, size_t length, uint8_t hashes[][8
     return count;
 }
 
-static int write_extent(struct store *store, MDB_txn *txn, uint64_t content,
+static int write_extent(struct store *store, struct view *view, uint64_t content,
                         const struct payload *payload, uint64_t offset, size_t length,
                         XXH3_state_t *hash)
 {
     size_t front = store->page_size - LAYOUT_PAGE_HEADER;
     size_t padded = (length + store->page_size - 1) / store->page_size * store->page_size;
     void *value;
-    int r = reserve(store, txn, content, offset, front + padded, &value);
+    int r = reserve(store, view, content, offset, front + padded, &value);
     if (r < 0)
         return r;
 
@@ -151,44 +157,52 @@ static int write_extent(struct store *store, MDB_txn *txn, uint64_t content,
     return 0;
 }
 
-int content_write(struct store *store, MDB_txn *txn, uint64_t content,
+int content_write(struct store *store, struct view *view, uint64_t content,
                   const struct payload *payload, uint64_t offset, XXH3_state_t *hash,
                   uint64_t *next)
 {
     *next = payload->size;
     if (payload->size <= layout_packed_max(store->page_size))
-        return write_packed(store, txn, content, payload, hash);
+        return write_packed(store, view, content, payload, hash);
 
     uint64_t end = MIN(payload->size, offset + content_step(store));
     size_t most = extent_bytes(store, payload->size);
     int r = 0;
     while (offset < end && r == 0) {
         size_t length = MIN(most, end - offset);
-        r = write_extent(store, txn, content, payload, offset, length, hash);
+        r = write_extent(store, view, content, payload, offset, length, hash);
         offset += length;
     }
     *next = offset;
     return r;
 }
 
-int content_enter(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_enter(struct store *store, struct view *view, uint64_t content, uint64_t size,
                   const uint8_t hash[16])
 {
     struct layout_content_key key = content_key(content, size, hash);
     struct layout_content value = {.references = 1};
-    MDB_val k = {sizeof(key), &key}, v = {sizeof(value), &value};
-    return lmdb_error(mdb_put(txn, store->tables.contents, &k, &v, MDB_NOOVERWRITE));
+    MDB_val k = {sizeof(key), &key};
+    MDB_val old;
+    void *bytes;
+    int r = view_get(view, store->tables.contents, &k, &old);
+    if (r != -ENOENT)
+        return r == 0 ? -EEXIST : r;
+    r = view_put(view, store->tables.contents, &k, sizeof(value), &bytes);
+    if (r == 0)
+        memcpy(bytes, &value, sizeof(value));
+    return r;
 }
 
-int content_references(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_references(struct store *store, struct view *view, uint64_t content, uint64_t size,
                        const uint8_t hash[16], uint32_t *references)
 {
     struct layout_content_key key = content_key(content, size, hash);
     struct layout_content value;
     MDB_val k = {sizeof(key), &key}, v;
-    int rc = guard_get(txn, store->tables.contents, &k, &v);
-    if (rc != 0)
-        return lmdb_error(rc);
+    int r = view_get(view, store->tables.contents, &k, &v);
+    if (r < 0)
+        return r;
     if (v.mv_size != sizeof(value))
         return -EIO;
     memcpy(&value, v.mv_data, sizeof(value));
@@ -196,12 +210,12 @@ int content_references(struct store *store, MDB_txn *txn, uint64_t content, uint
     return 0;
 }
 
-int content_leave(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_leave(struct store *store, struct view *view, uint64_t content, uint64_t size,
                   const uint8_t hash[16])
 {
     struct layout_content_key key = content_key(content, size, hash);
     MDB_val k = {sizeof(key), &key};
-    int r = lmdb_error(mdb_del(txn, store->tables.contents, &k, NULL));
+    int r = view_remove(view, store->tables.contents, &k);
     return r == -ENOENT ? 0 : r; /* half written: it never got there */
 }
 
@@ -225,10 +239,10 @@ static int clear_some(MDB_cursor *extents, uint64_t content)
     }
 }
 
-int content_clear(struct store *store, MDB_txn *txn, uint64_t content)
+int content_clear(struct store *store, struct view *view, uint64_t content)
 {
     MDB_cursor *extents;
-    int rc = mdb_cursor_open(txn, store->tables.extents, &extents);
+    int rc = mdb_cursor_open(view->txn, store->tables.extents, &extents);
     if (rc != 0)
         return lmdb_error(rc);
     int r = clear_some(extents, content);
@@ -300,11 +314,11 @@ static int locate(struct store *store, MDB_cursor *extents, uint64_t content, ui
     return rc != 0 ? lmdb_error(rc) : n;
 }
 
-int content_locate(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_locate(struct store *store, struct view *view, uint64_t content, uint64_t size,
                    uint64_t offset, size_t length, struct span *spans, int max)
 {
     MDB_cursor *extents;
-    int rc = mdb_cursor_open(txn, store->tables.extents, &extents);
+    int rc = mdb_cursor_open(view->txn, store->tables.extents, &extents);
     if (rc != 0)
         return lmdb_error(rc);
     int n = locate(store, extents, content, size, offset, length, spans, max);

@@ -33,6 +33,9 @@ size_t content_step(const struct store *store);
 /* What the extents of a content of `size` bytes have, all but the last. A power of two. */
 size_t extent_bytes(const struct store *store, uint64_t size);
 
+/* What a content of `size` bytes takes in data.mdb, bytes, at most. */
+uint64_t content_cost(const struct store *store, uint64_t size);
+
 /* Where the bytes come from: exactly `size` bytes of a host file, or of memory. */
 struct payload {
     int fd; /* if `bytes` is NULL */
@@ -48,20 +51,20 @@ int payload_read(const struct payload *payload, off_t offset, void *buffer, size
  * content_step() bytes, and feed them to `hash`. Sets *next to where to go on: payload->size at the
  * end.
  */
-int content_write(struct store *store, MDB_txn *txn, uint64_t content,
+int content_write(struct store *store, struct view *view, uint64_t content,
                   const struct payload *payload, uint64_t offset, XXH3_state_t *hash,
                   uint64_t *next);
 /* Enter a finished content into table "contents". */
-int content_enter(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_enter(struct store *store, struct view *view, uint64_t content, uint64_t size,
                   const uint8_t hash[16]);
 /* How many records lead to it by that table. -ENOENT if it is not in there. */
-int content_references(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_references(struct store *store, struct view *view, uint64_t content, uint64_t size,
                        const uint8_t hash[16], uint32_t *references);
 /* Remove it from there. */
-int content_leave(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_leave(struct store *store, struct view *view, uint64_t content, uint64_t size,
                   const uint8_t hash[16]);
 /* Remove extents, about CONTENT_STEP bytes of them. 1 if there are more, 0 if none is left. */
-int content_clear(struct store *store, MDB_txn *txn, uint64_t content);
+int content_clear(struct store *store, struct view *view, uint64_t content);
 
 /* A piece of payload in data.mdb. */
 struct span {
@@ -80,7 +83,7 @@ struct span {
  * order, which cover it as far as it exists; at most `max`. -EIO if an extent is missing. Reads no
  * page of payload.
  */
-int content_locate(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+int content_locate(struct store *store, struct view *view, uint64_t content, uint64_t size,
                    uint64_t offset, size_t length, struct span *spans, int max);
 
 /* Bytes that lie in several places. */

@@ -6,13 +6,27 @@
 #include "opening.h"
 #include "tree.h"
 
-static int add_directory(struct store *store, MDB_txn *txn, uint64_t id, uint64_t parent,
+static int add_directory(struct store *store, struct view *view, uint64_t id, uint64_t parent,
                          mode_t mode)
 {
     struct store_owner owner = {mode, geteuid(), getegid()};
     struct layout_record record = tree_new_record(S_IFDIR, &owner);
     record.link = parent;
-    return record_add(store, txn, id, &record, NULL);
+    return record_add(store, view, id, &record, NULL);
+}
+
+static int make_tables(struct store *store, MDB_txn *txn)
+{
+    struct view view = view_of_transaction(store->env, txn);
+    int r = env_open_tables(store->env, txn, true);
+    store->tables = *env_tables(store->env);
+    if (r == 0)
+        r = meta_create(store, &view);
+    if (r == 0)
+        r = add_directory(store, &view, STORE_ROOT_ID, STORE_ROOT_ID, 0755);
+    if (r == 0)
+        r = add_directory(store, &view, STORE_STAGING_ID, STORE_CONTROL_ID, 01777);
+    return r;
 }
 
 static int make_format(struct store *store)
@@ -21,14 +35,7 @@ static int make_format(struct store *store)
     int r = env_write_begin(store->env, &txn);
     if (r < 0)
         return r;
-    r = env_open_tables(store->env, txn, true);
-    store->tables = *env_tables(store->env);
-    if (r == 0)
-        r = meta_create(store, txn);
-    if (r == 0)
-        r = add_directory(store, txn, STORE_ROOT_ID, STORE_ROOT_ID, 0755);
-    if (r == 0)
-        r = add_directory(store, txn, STORE_STAGING_ID, STORE_CONTROL_ID, 01777);
+    r = make_tables(store, txn);
     if (r < 0) {
         mdb_txn_abort(txn);
         return r;
@@ -71,16 +78,18 @@ static int check_features(const struct opening *opening, const struct layout_for
 
 static int check_format(const struct opening *opening, struct store *store)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_format format;
-    int r = env_read(store->env, &read);
+    int r = view_open_committed(store, &view);
     if (r == 0)
-        r = meta_format(store, read.txn, &format);
+        r = meta_format(store, &view, &format);
     if (r < 0 || memcmp(format.magic, LAYOUT_MAGIC, sizeof(format.magic)) != 0)
         return refuse(opening, -EINVAL, "an LMDB environment, but not a store of lmdbfs");
     if (format.page_size != store->page_size)
         return refuse(opening, -EINVAL, "damaged: page size %u in the format, %zu in " DATA_FILE,
                       format.page_size, store->page_size);
+    if (!store->read_only && meta_load(store, &view) < 0)
+        return refuse(opening, -EINVAL, "damaged: nothing says which ids were used");
     return check_features(opening, &format);
 }
 

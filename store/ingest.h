@@ -18,15 +18,11 @@ int ingest_content(struct store *store, const struct payload *payload, ingest_fn
                    uint64_t *content, uint8_t hash[16]);
 void ingest_abandon(struct store *store, uint64_t content);
 
-/* store_room() for the next step of so many bytes. */
+/* store_room_promised() for the next step of so many bytes. */
 int ingest_room(struct store *store, uint64_t bytes);
 
-/* In the transaction that makes a record lead to it: it is an orphan no more. */
-int ingest_adopt(struct store *store, MDB_txn *txn, uint64_t content, uint64_t size,
+/* In the change that makes a record lead to it: it is an orphan no more. */
+int ingest_adopt(struct store *store, struct view *view, uint64_t content, uint64_t size,
                  const uint8_t hash[16]);
-
-/* Turn a staged record into a sealed one and remove its host file. Nobody may be writing it. 0 too
- * if it is sealed already; -ENODATA if the file shrinks meanwhile. */
-int ingest_staged(struct store *store, uint64_t id);
 
 #endif

@@ -130,6 +130,8 @@ void keeper_seal(struct keeper *keeper, uint64_t id)
 
 void keeper_reap(struct keeper *keeper, uint64_t id)
 {
+    if (keeper == NULL)
+        return;
     if (enqueue(keeper, &keeper->reaps, id) == 0)
         return;
     with_mutex(&keeper->lock);

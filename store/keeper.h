@@ -14,7 +14,8 @@ void keeper_stop(struct keeper *keeper);
 
 /* Seal a file for which seal_begin() was done, then seal_end(). */
 void keeper_seal(struct keeper *keeper, uint64_t id);
-/* Remove an orphan, unless somebody holds it by then. */
+/* Remove an orphan, unless somebody holds it by then. Without a keeper (NULL) a later start does.
+ */
 void keeper_reap(struct keeper *keeper, uint64_t id);
 
 #endif

@@ -53,10 +53,10 @@ void memory_give_back(struct memory *memory, const void *inside)
 
 void memory_trim(struct memory *memory, struct store *store)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_record record;
     MDB_val payload;
-    if (resident() > RESIDENT_MAX && env_read(store->env, &read) == 0 &&
-        record_get(store, read.txn, STORE_ROOT_ID, &record, &payload) == 0)
+    if (resident() > RESIDENT_MAX && view_open_committed(store, &view) == 0 &&
+        record_get(store, &view, STORE_ROOT_ID, &record, &payload) == 0)
         memory_give_back(memory, payload.mv_data);
 }

@@ -1,29 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "meta.h"
 
+#include <stdatomic.h>
 #include <sys/random.h>
 
-static int get(struct store *store, MDB_txn *txn, const char *name, void *value, size_t size)
+static int get(struct store *store, struct view *view, const char *name, void *value, size_t size)
 {
     MDB_val key = {strlen(name), (void *)name};
     MDB_val found;
-    int rc = guard_get(txn, store->tables.meta, &key, &found);
-    if (rc != 0)
-        return lmdb_error(rc);
+    int r = view_get(view, store->tables.meta, &key, &found);
+    if (r < 0)
+        return r;
     if (found.mv_size < size)
         return -EINVAL;
     memcpy(value, found.mv_data, size);
     return 0;
 }
 
-static int put(struct store *store, MDB_txn *txn, const char *name, void *value, size_t size)
+static int put(struct store *store, struct view *view, const char *name, const void *value,
+               size_t size)
 {
     MDB_val key = {strlen(name), (void *)name};
-    MDB_val data = {size, value};
-    return lmdb_error(mdb_put(txn, store->tables.meta, &key, &data, 0));
+    void *room;
+    int r = view_put(view, store->tables.meta, &key, size, &room);
+    if (r == 0)
+        memcpy(room, value, size);
+    return r;
 }
 
-int meta_create(struct store *store, MDB_txn *txn)
+int meta_create(struct store *store, struct view *view)
 {
     struct layout_format format = {
         .magic = LAYOUT_MAGIC,
@@ -35,36 +40,48 @@ int meta_create(struct store *store, MDB_txn *txn)
         return -errno;
 
     uint64_t next_id = STORE_FIRST_ID;
-    int r = put(store, txn, LAYOUT_META_FORMAT, &format, sizeof(format));
-    return r < 0 ? r : put(store, txn, LAYOUT_META_NEXT_ID, &next_id, sizeof(next_id));
+    int r = put(store, view, LAYOUT_META_FORMAT, &format, sizeof(format));
+    return r < 0 ? r : put(store, view, LAYOUT_META_NEXT_ID, &next_id, sizeof(next_id));
 }
 
-int meta_format(struct store *store, MDB_txn *txn, struct layout_format *format)
+int meta_format(struct store *store, struct view *view, struct layout_format *format)
 {
-    return get(store, txn, LAYOUT_META_FORMAT, format, sizeof(*format));
+    return get(store, view, LAYOUT_META_FORMAT, format, sizeof(*format));
 }
 
-int meta_next_id(struct store *store, MDB_txn *txn, uint64_t *id)
+int meta_next_id(struct store *store, struct view *view, uint64_t *id)
 {
-    int r = get(store, txn, LAYOUT_META_NEXT_ID, id, sizeof(*id));
+    int r = get(store, view, LAYOUT_META_NEXT_ID, id, sizeof(*id));
     return r == -ENOENT || r == -EINVAL ? -EIO : r;
 }
 
-int meta_new_ids(struct store *store, MDB_txn *txn, uint64_t count, uint64_t *first)
+int meta_load(struct store *store, struct view *view)
 {
-    int r = meta_next_id(store, txn, first);
-    uint64_t next = *first + count;
-    return r < 0 ? r : put(store, txn, LAYOUT_META_NEXT_ID, &next, sizeof(next));
+    uint64_t next;
+    int r = meta_next_id(store, view, &next);
+    if (r == 0)
+        atomic_store(&store->next_id, next);
+    return r;
 }
 
-int meta_new_id(struct store *store, MDB_txn *txn, uint64_t *id)
+int meta_save(struct view *view, void *arg)
 {
-    return meta_new_ids(store, txn, 1, id);
+    struct store *store = arg;
+    uint64_t next = atomic_load(&store->next_id), saved;
+    int r = meta_next_id(store, view, &saved);
+    if (r == 0 && next != saved)
+        r = put(store, view, LAYOUT_META_NEXT_ID, &next, sizeof(next));
+    return r;
 }
 
-int meta_renew(struct store *store, MDB_txn *txn)
+uint64_t meta_new_ids(struct store *store, uint64_t count)
 {
-    uint64_t id;
-    int r = get(store, txn, LAYOUT_META_NEXT_ID, &id, sizeof(id));
-    return r < 0 ? r : put(store, txn, LAYOUT_META_NEXT_ID, &id, sizeof(id));
+    return atomic_fetch_add(&store->next_id, count);
+}
+
+int meta_renew(struct view *view, void *arg)
+{
+    struct store *store = arg;
+    uint64_t next = atomic_load(&store->next_id);
+    return put(store, view, LAYOUT_META_NEXT_ID, &next, sizeof(next));
 }

@@ -6,21 +6,25 @@
 #include "private.h"
 
 /* Write the format of a new store. */
-int meta_create(struct store *store, MDB_txn *txn);
+int meta_create(struct store *store, struct view *view);
 
 /* -ENOENT if there is none. Only the fields that fit the first known version are sure to be there.
  */
-int meta_format(struct store *store, MDB_txn *txn, struct layout_format *format);
+int meta_format(struct store *store, struct view *view, struct layout_format *format);
 
-/* The next id, in a write transaction: it is durable with what it names, so no id is ever given
- * out twice. */
-int meta_new_id(struct store *store, MDB_txn *txn, uint64_t *id);
-/* The same for `count` ids from *first on. */
-int meta_new_ids(struct store *store, MDB_txn *txn, uint64_t count, uint64_t *first);
-/* No id from here on was ever used. -EIO if that is not known. */
-int meta_next_id(struct store *store, MDB_txn *txn, uint64_t *id);
+/* `count` ids that were never used, the first of them. Any thread. They are saved with every
+ * transaction, so with what they name: a crash forgets only ids that nothing durable has. */
+uint64_t meta_new_ids(struct store *store, uint64_t count);
 
-/* Write it again: a transaction that changes nothing. */
-int meta_renew(struct store *store, MDB_txn *txn);
+/* No id from here on was ever used by what is committed. -EIO if that is not known. */
+int meta_next_id(struct store *store, struct view *view, uint64_t *id);
+
+/* Go on behind them: when the store is opened. */
+int meta_load(struct store *store, struct view *view);
+/* A writer_fn for the end of each transaction; `arg` is the store. */
+int meta_save(struct view *view, void *arg);
+
+/* The same: a transaction that writes something, if only that. */
+int meta_renew(struct view *view, void *arg);
 
 #endif

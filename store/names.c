@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* names.c: the calls of store.h that make, move and remove names, one transaction each. */
+/* names.c: the calls of store.h that make, move and remove names, a change each. */
 #include <stdatomic.h>
 #include <sys/stat.h>
 
@@ -10,11 +10,15 @@
 #include "meta.h"
 #include "orphan.h"
 #include "reap.h"
-#include "staging.h"
 #include "tree.h"
 
-/* What a small change to the tree writes at most: a page or two of each table. */
-#define NAME_BYTES(store) (8 * (store)->page_size)
+/* What makes a name is refused while it can still be: before it is visible. What removes one has the
+ * room that is kept for that. */
+static int change_with_room(struct store *store, writer_fn *change, void *arg)
+{
+    int r = store->read_only ? -EROFS : store_room(store, 0);
+    return r < 0 ? r : store_change(store, change, arg);
+}
 
 /* ----------------------------------------------------------------- make -- */
 
@@ -27,44 +31,43 @@ struct make {
     uint64_t id; /* out */
 };
 
-static int make_nameless(struct make *make, MDB_txn *txn, struct layout_record *record)
+static int make_nameless(struct make *make, struct view *view, struct layout_record *record)
 {
     struct layout_record directory;
-    int r = record_get(make->store, txn, make->parent, &directory, NULL);
-    if (r == 0)
-        r = meta_new_id(make->store, txn, &make->id);
+    int r = record_get(make->store, view, make->parent, &directory, NULL);
     if (r < 0)
         return r;
+    make->id = meta_new_ids(make->store, 1);
     if (directory.mode & S_ISGID)
         record->gid = directory.gid;
     record->nlink = 0;
-    r = record_add(make->store, txn, make->id, record, NULL);
-    return r < 0 ? r : orphan_add(make->store, txn, make->id, LAYOUT_ORPHAN_RECORD);
+    r = record_add(make->store, view, make->id, record, NULL);
+    return r < 0 ? r : orphan_add(make->store, view, make->id, LAYOUT_ORPHAN_RECORD);
 }
 
-static int make_change(MDB_txn *txn, void *arg)
+static int make_change(struct view *view, void *arg)
 {
     struct make *make = arg;
     struct layout_record record = make->record;
     if (record.place == LAYOUT_STAGED) {
-        int staging = tree_is_below(make->store, txn, make->parent, STORE_STAGING_ID);
+        int staging = tree_is_below(make->store, view, make->parent, STORE_STAGING_ID);
         if (staging < 0)
             return staging;
         record.flags = staging ? LAYOUT_HELD : 0;
     }
     if (record.place == LAYOUT_EXTENTS) {
-        int r = ingest_adopt(make->store, txn, record.link, record.size, record.hash);
+        int r = ingest_adopt(make->store, view, record.link, record.size, record.hash);
         if (r < 0)
             return r;
     }
-    return make->name == NULL ? make_nameless(make, txn, &record)
-                              : tree_add(make->store, txn, make->parent, make->name, &record,
+    return make->name == NULL ? make_nameless(make, view, &record)
+                              : tree_add(make->store, view, make->parent, make->name, &record,
                                          make->payload, &make->id);
 }
 
 static int run_make(struct make *make, struct store_attr *attr)
 {
-    int r = store_change(make->store, make_change, make, NAME_BYTES(make->store));
+    int r = change_with_room(make->store, make_change, make);
     return r < 0 ? r : store_getattr(make->store, make->id, attr);
 }
 
@@ -132,37 +135,26 @@ struct names {
     uint64_t gone; /* out */
 };
 
-static int link_change(MDB_txn *txn, void *arg)
+static int link_change(struct view *view, void *arg)
 {
     struct names *names = arg;
-    return tree_link(names->store, txn, names->id, names->new_parent, names->new_name);
-}
-
-/* A name is about to be durable: what it leads to must not be less so. */
-static int sync_staged(struct store *store, const struct store_attr *attr)
-{
-    bool staged = S_ISREG(attr->mode) && !attr->sealed;
-    return staged && !store->read_only ? staging_sync(store, attr->id, true) : 0;
+    return tree_link(names->store, view, names->id, names->new_parent, names->new_name);
 }
 
 int store_link(struct store *store, uint64_t id, uint64_t parent, const char *name,
                struct store_attr *attr)
 {
-    int r = store_getattr(store, id, attr);
-    if (r == 0)
-        r = sync_staged(store, attr);
     struct names names = {.store = store, .id = id, .new_parent = parent, .new_name = name};
-    if (r == 0)
-        r = store_change(store, link_change, &names, NAME_BYTES(store));
+    int r = change_with_room(store, link_change, &names);
     return r < 0 ? r : store_getattr(store, id, attr);
 }
 
 /* --------------------------------------------------------------- remove -- */
 
-static int remove_change(MDB_txn *txn, void *arg)
+static int remove_change(struct view *view, void *arg)
 {
     struct names *names = arg;
-    return tree_remove(names->store, txn, names->old_parent, names->old_name, names->want_dir,
+    return tree_remove(names->store, view, names->old_parent, names->old_name, names->want_dir,
                        &names->gone);
 }
 
@@ -170,7 +162,7 @@ static int run_remove(struct store *store, uint64_t parent, const char *name, bo
 {
     struct names names = {
         .store = store, .old_parent = parent, .old_name = name, .want_dir = want_dir};
-    int r = store_change(store, remove_change, &names, NAME_BYTES(store));
+    int r = store_change(store, remove_change, &names);
     if (r == 0 && names.gone != 0)
         reap_unless_held(store, names.gone);
     return r;
@@ -188,22 +180,16 @@ int store_rmdir(struct store *store, uint64_t parent, const char *name)
 
 /* --------------------------------------------------------------- rename -- */
 
-static int rename_change(MDB_txn *txn, void *arg)
+static int rename_change(struct view *view, void *arg)
 {
     struct names *names = arg;
-    return tree_rename(names->store, txn, names->old_parent, names->old_name, names->new_parent,
+    return tree_rename(names->store, view, names->old_parent, names->old_name, names->new_parent,
                        names->new_name, names->flags, &names->gone);
 }
 
 int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
                  uint64_t new_parent, const char *new_name, unsigned flags)
 {
-    struct store_attr attr;
-    int r = store_lookup(store, old_parent, old_name, &attr);
-    if (r == 0)
-        r = sync_staged(store, &attr);
-    if (r < 0)
-        return r;
     struct names names = {
         .store = store,
         .old_parent = old_parent,
@@ -212,7 +198,7 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
         .new_name = new_name,
         .flags = flags,
     };
-    r = store_change(store, rename_change, &names, NAME_BYTES(store));
+    int r = change_with_room(store, rename_change, &names);
     if (r == 0 && names.gone != 0)
         reap_unless_held(store, names.gone);
     return r;
@@ -252,15 +238,15 @@ void store_lease_drop(struct store *store, uint64_t id, uint64_t count)
 {
     if (store->read_only || !leases_drop(store->leases, id, count))
         return;
-    cleanup_read struct env_read read = {0};
-    int why = env_read(store->env, &read) < 0 ? 0 : orphan_get(store, read.txn, id);
+    cleanup_view struct view view = {0};
+    int why = view_open(store, &view) < 0 ? 0 : orphan_get(store, &view, id);
     if (why > 0)
         keeper_reap(store->keeper, id);
 }
 
 int store_in_staging(struct store *store, uint64_t id)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
-    return r < 0 ? r : tree_is_below(store, read.txn, id, STORE_STAGING_ID);
+    cleanup_view struct view view = {0};
+    int r = view_open(store, &view);
+    return r < 0 ? r : tree_is_below(store, &view, id, STORE_STAGING_ID);
 }

@@ -31,16 +31,16 @@ static bool compare_name(void *arg, const char *name, const struct entry *entry,
 static int name_of_directory(struct store *store, uint64_t id, uint64_t *parent,
                              char name[STORE_NAME_MAX + 1])
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_record record;
     struct wanted wanted = {.id = id};
-    int r = env_read(store->env, &read);
+    int r = view_open_committed(store, &view);
     if (r == 0)
-        r = record_get(store, read.txn, id, &record, NULL);
+        r = record_get(store, &view, id, &record, NULL);
     if (r == 0 && !S_ISDIR(record.mode))
         r = -ENOTDIR;
     if (r == 0)
-        r = entry_list(store, read.txn, record.link, 0, compare_name, &wanted);
+        r = entry_list(store, &view, record.link, 0, compare_name, &wanted);
     if (r < 0)
         return r;
     *parent = record.link;
@@ -127,10 +127,10 @@ static int find_name(struct store *store, uint64_t id, uint64_t *parent,
 
 static bool is_directory(struct store *store, uint64_t id)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_record record;
-    return env_read(store->env, &read) == 0 &&
-           record_get(store, read.txn, id, &record, NULL) == 0 && S_ISDIR(record.mode);
+    return view_open_committed(store, &view) == 0 &&
+           record_get(store, &view, id, &record, NULL) == 0 && S_ISDIR(record.mode);
 }
 
 char *naming_path(struct store *store, uint64_t id, unsigned *searches)

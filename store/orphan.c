@@ -1,39 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "orphan.h"
 
-int orphan_add(struct store *store, MDB_txn *txn, uint64_t id, enum layout_orphan why)
+int orphan_add(struct store *store, struct view *view, uint64_t id, enum layout_orphan why)
 {
     uint64_t big = htobe64(id);
     uint8_t reason = (uint8_t)why;
-    MDB_val k = {sizeof(big), &big}, v = {sizeof(reason), &reason};
-    return lmdb_error(mdb_put(txn, store->tables.orphans, &k, &v, 0));
+    MDB_val k = {sizeof(big), &big};
+    void *value;
+    int r = view_put(view, store->tables.orphans, &k, sizeof(reason), &value);
+    if (r == 0)
+        memcpy(value, &reason, sizeof(reason));
+    return r;
 }
 
-int orphan_remove(struct store *store, MDB_txn *txn, uint64_t id)
+int orphan_remove(struct store *store, struct view *view, uint64_t id)
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big};
-    int r = lmdb_error(mdb_del(txn, store->tables.orphans, &k, NULL));
+    int r = view_remove(view, store->tables.orphans, &k);
     return r == -ENOENT ? 0 : r;
 }
 
-int orphan_get(struct store *store, MDB_txn *txn, uint64_t id)
+int orphan_get(struct store *store, struct view *view, uint64_t id)
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big}, v;
-    int rc = guard_get(txn, store->tables.orphans, &k, &v);
-    if (rc == MDB_NOTFOUND)
-        return 0;
-    if (rc != 0)
-        return lmdb_error(rc);
+    int r = view_get(view, store->tables.orphans, &k, &v);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
     return v.mv_size == 1 ? *(uint8_t *)v.mv_data : -EIO;
 }
 
-int orphan_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
+int orphan_next(struct store *store, struct view *view, uint64_t from, uint64_t *id,
                 enum layout_orphan *why)
 {
     MDB_cursor *orphans;
-    int rc = mdb_cursor_open(txn, store->tables.orphans, &orphans);
+    int rc = mdb_cursor_open(view->txn, store->tables.orphans, &orphans);
     if (rc != 0)
         return lmdb_error(rc);
     uint64_t big = htobe64(from);

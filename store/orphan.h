@@ -6,15 +6,15 @@
 
 #include "private.h"
 
-int orphan_add(struct store *store, MDB_txn *txn, uint64_t id, enum layout_orphan why);
+int orphan_add(struct store *store, struct view *view, uint64_t id, enum layout_orphan why);
 /* Not being one is no error. */
-int orphan_remove(struct store *store, MDB_txn *txn, uint64_t id);
+int orphan_remove(struct store *store, struct view *view, uint64_t id);
 
 /* The reason why `id` is an orphan, 0 if it is none. */
-int orphan_get(struct store *store, MDB_txn *txn, uint64_t id);
+int orphan_get(struct store *store, struct view *view, uint64_t id);
 
 /* The first orphan from `from` on: its id and reason. -ENOENT if there is none. */
-int orphan_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
+int orphan_next(struct store *store, struct view *view, uint64_t from, uint64_t *id,
                 enum layout_orphan *why);
 
 #endif

@@ -3,14 +3,16 @@
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
 
-#include "env.h"
 #include "layout.h"
 #include "store.h"
 #include "util.h"
+#include "view.h"
 #include "writer.h"
 
 struct keeper;
 struct leases;
+struct pending;
+struct staged;
 struct verified;
 struct writers;
 
@@ -29,11 +31,15 @@ struct store {
     int owner_fd;   /* the lock that makes us the only writer; -1 if read-only */
 
     /* NULL if read-only: */
-    struct writer *writer;      /* runs all changes */
+    struct writer *writer;      /* runs the transactions */
+    struct pending *pending;    /* changes that are visible and not committed */
+    struct staged *staged;      /* bytes of small unsealed files */
     struct leases *leases;      /* who holds which record */
     _Atomic bool lease_refused; /* and that was told */
     struct writers *writers;    /* who writes which staged file */
     struct keeper *keeper;      /* seals and reaps in the background */
+    _Atomic uint64_t next_id;   /* no id from here on was ever given out */
+    _Atomic uint64_t promised; /* bytes of sealed files that the next commits bring into data.mdb */
 
     _Atomic uint64_t trimmed;  /* writer_commits() when free pages were last given back */
     struct verified *verified; /* what was read and found sound */
@@ -46,16 +52,25 @@ struct store {
     void *arg;
 };
 
-/* Run a change; -EROFS on a read-only store. See writer_run(). */
-int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes);
+/* Run a change of the tree: visible when this returns, committed later; see pending_change().
+ * -EROFS on a read-only store. */
+int store_change(struct store *store, writer_fn *change, void *arg);
+
+/* Run a change in a transaction of its own, or that it shares, and wait until it is durable; see
+ * writer_run(). For what is never pending: extents, and contents that are orphans. */
+int store_transact(struct store *store, writer_fn *change, void *arg, size_t bytes);
+/* The same for a change of the tree: many at once, or nothing of use while they are pending. */
+int store_transact_alone(struct store *store, writer_fn *change, void *arg, size_t bytes);
 
 /*
- * -ENOSPC unless the disk has room for `bytes` of payload and, beyond that, for what the tree
- * itself needs: LMDB writes new pages even to delete, so a disk filled to the brim could not be
- * emptied again. Gives the disk the store's free pages back before it says so. Not from the
- * writer's thread, and with no transaction open.
+ * -ENOSPC unless the disk has room for `bytes` of payload, for all that is pending and, beyond
+ * that, for what the tree itself needs: LMDB writes new pages even to delete, so a disk filled to
+ * the brim could not be emptied again. Before it says so, what is pending is committed and the
+ * disk is given the store's free pages back. For who is about to make a promise; with no view open.
  */
-int store_room(struct store *store, size_t bytes);
+int store_room(struct store *store, uint64_t bytes);
+/* The same for who keeps one: it is for him that the rest is kept. */
+int store_room_promised(struct store *store, uint64_t bytes);
 
 /* A line for the log. */
 void store_warn(struct store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));

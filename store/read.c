@@ -14,15 +14,15 @@
 
 /* ------------------------------------------------------------- attributes -- */
 
-static int get_attr(struct store *store, MDB_txn *txn, uint64_t id, struct store_attr *attr,
+static int get_attr(struct store *store, struct view *view, uint64_t id, struct store_attr *attr,
                     bool *staged)
 {
     struct layout_record record;
-    int r = record_get(store, txn, id, &record, NULL);
+    int r = record_get(store, view, id, &record, NULL);
     if (r < 0)
         return r;
     record_attr(store, id, &record, attr);
-    *staged = record.place == LAYOUT_STAGED;
+    *staged = record_is_open(&record);
     return 0;
 }
 
@@ -31,11 +31,11 @@ int store_getattr(struct store *store, uint64_t id, struct store_attr *attr)
     /* A staged file without bytes is empty, or was sealed since: then the record says so. */
     bool staged = true;
     for (int attempt = 0; attempt < 2 && staged; attempt++) {
-        cleanup_read struct env_read read = {0};
-        int r = env_read(store->env, &read);
+        cleanup_view struct view view = {0};
+        int r = view_open(store, &view);
         if (r == 0)
-            r = get_attr(store, read.txn, id, attr, &staged);
-        env_read_done(&read);
+            r = get_attr(store, &view, id, attr, &staged);
+        view_close(&view);
         if (r == 0 && staged) {
             r = staging_attr(store, attr);
             if (r == -ENOENT)
@@ -53,12 +53,12 @@ int store_lookup(struct store *store, uint64_t parent, const char *name, struct 
     struct entry entry;
     bool staged = false;
     {
-        cleanup_read struct env_read read = {0};
-        int r = env_read(store->env, &read);
+        cleanup_view struct view view = {0};
+        int r = view_open(store, &view);
         if (r == 0)
-            r = tree_find(store, read.txn, parent, name, &entry);
+            r = tree_find(store, &view, parent, name, &entry);
         if (r == 0)
-            r = get_attr(store, read.txn, entry.id, attr, &staged);
+            r = get_attr(store, &view, entry.id, attr, &staged);
         if (r < 0)
             return r;
     }
@@ -69,7 +69,7 @@ int store_lookup(struct store *store, uint64_t parent, const char *name, struct 
 
 struct listing {
     struct store *store;
-    MDB_txn *txn;
+    struct view *view;
     bool with_attr;
     store_entry_fn *each;
     void *arg;
@@ -79,16 +79,11 @@ struct listing {
 static int list_attr(const struct listing *listing, uint64_t id, struct store_attr *attr)
 {
     bool staged;
-    int r = get_attr(listing->store, listing->txn, id, attr, &staged);
+    int r = get_attr(listing->store, listing->view, id, attr, &staged);
     if (r < 0 || !staged)
         return r;
     r = staging_attr(listing->store, attr);
-    if (r != -ENOENT)
-        return r;
-    /* No bytes yet, or sealed since this listing began: the record as it is now knows. */
-    cleanup_read struct env_read now = {0};
-    r = env_read_nested(listing->store->env, &now);
-    return r < 0 ? r : get_attr(listing->store, now.txn, id, attr, &staged);
+    return r == -ENOENT ? 0 : r; /* no bytes yet: nothing is sealed while the view is open */
 }
 
 static bool list_one(void *arg, const char *name, const struct entry *entry, uint64_t next)
@@ -111,17 +106,17 @@ static bool list_one(void *arg, const char *name, const struct entry *entry, uin
 int store_readdir(struct store *store, uint64_t id, off_t cursor, bool with_attr,
                   store_entry_fn *each, void *arg)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_record record;
-    int r = env_read(store->env, &read);
+    int r = view_open(store, &view);
     if (r == 0)
-        r = record_get(store, read.txn, id, &record, NULL);
+        r = record_get(store, &view, id, &record, NULL);
     if (r < 0)
         return r;
     if (!S_ISDIR(record.mode))
         return -ENOTDIR;
-    struct listing listing = {store, read.txn, with_attr, each, arg, 0};
-    r = entry_list(store, read.txn, id, (uint64_t)cursor, list_one, &listing);
+    struct listing listing = {store, &view, with_attr, each, arg, 0};
+    r = entry_list(store, &view, id, (uint64_t)cursor, list_one, &listing);
     return r < 0 ? r : listing.result;
 }
 
@@ -137,19 +132,19 @@ struct plan {
     int count;
 };
 
-static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffer, size_t size,
+static int make_plan(struct store *store, struct view *view, uint64_t id, void *buffer, size_t size,
                      uint64_t offset, struct plan *plan)
 {
     struct layout_record *record = &plan->record;
     MDB_val payload;
-    int r = record_get(store, txn, id, record, &payload);
+    int r = record_get(store, view, id, record, &payload);
     if (r < 0)
         return r;
     if (S_ISDIR(record->mode))
         return -EISDIR;
     plan->place = record->place;
     if (record->place == LAYOUT_STAGED)
-        return 0;
+        return 0; /* sealed or not: the staging area has the bytes */
 
     uint64_t left = offset < record->size ? record->size - offset : 0;
     plan->size = left < size ? left : size;
@@ -159,7 +154,7 @@ static int make_plan(struct store *store, MDB_txn *txn, uint64_t id, void *buffe
             memcpy(buffer, (char *)payload.mv_data + offset, plan->size);
         return 0;
     }
-    plan->count = content_locate(store, txn, record->link, record->size, offset, plan->size,
+    plan->count = content_locate(store, view, record->link, record->size, offset, plan->size,
                                  plan->spans, SPANS_MAX);
     return plan->count < 0 ? plan->count : 0;
 }
@@ -181,13 +176,6 @@ static ssize_t read_spans(struct store *store, uint64_t id, const struct plan *p
     return (ssize_t)done;
 }
 
-static ssize_t read_staged(struct store *store, uint64_t id, void *buffer, size_t size,
-                           off_t offset)
-{
-    cleanup_fd int fd = staging_open(store, id, O_RDONLY);
-    return fd < 0 ? fd : pread_fully(fd, buffer, size, offset);
-}
-
 /* Reads up to SPANS_MAX extents; *more tells that there were others behind them. */
 static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset,
                          bool *more)
@@ -196,10 +184,10 @@ static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t 
     for (int attempt = 0; attempt < 2; attempt++) {
         struct plan plan = {0};
         {
-            cleanup_read struct env_read read = {0};
-            int r = env_read(store->env, &read);
+            cleanup_view struct view view = {0};
+            int r = view_open(store, &view);
             if (r == 0)
-                r = make_plan(store, read.txn, id, buffer, size, (uint64_t)offset, &plan);
+                r = make_plan(store, &view, id, buffer, size, (uint64_t)offset, &plan);
             if (r < 0)
                 return r;
         }
@@ -214,7 +202,7 @@ static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t 
             *more = n > 0 && (size_t)n < plan.size;
             return n;
         }
-        ssize_t n = read_staged(store, id, buffer, size, offset);
+        ssize_t n = staging_read(store, id, buffer, size, offset);
         if (n != -ENOENT)
             return n;
         /* No bytes yet, or sealed since: the record knows. */
@@ -226,6 +214,8 @@ ssize_t store_read(struct store *store, uint64_t id, void *buffer, size_t size, 
 {
     if (offset < 0)
         return -EINVAL;
+    if (offset >= STORE_FILE_MAX)
+        return 0;
     size_t done = 0;
     bool more = true;
     while (more && done < size) {

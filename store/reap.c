@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "reap.h"
 
+#include <stdatomic.h>
+
 #include "extent.h"
 #include "keeper.h"
 #include "lease.h"
 #include "orphan.h"
+#include "pending.h"
 #include "record.h"
 #include "staging.h"
 
@@ -14,68 +17,113 @@
 /* Orphans to look at in one transaction. */
 #define SWEEP_STEPS 1024
 
+/* Its content, if it is in extents, is an orphan in its place. */
+static int remove_record(struct store *store, struct view *view, uint64_t id,
+                         const struct layout_record *record)
+{
+    int r = 0;
+    if (record->place == LAYOUT_EXTENTS) {
+        r = content_leave(store, view, record->link, record->size, record->hash);
+        if (r == 0 || r == -ENOENT)
+            r = orphan_add(store, view, record->link, LAYOUT_ORPHAN_CONTENT);
+    }
+    if (r == 0)
+        r = record_remove(store, view, id);
+    return r < 0 ? r : orphan_remove(store, view, id);
+}
+
+/* ------------------------------------------------------------------- contents -- */
+
+struct clearing {
+    struct store *store;
+    uint64_t content;
+    bool more; /* out: it takes another transaction */
+};
+
+static int clear(struct view *view, void *arg)
+{
+    struct clearing *clearing = arg;
+    int r = content_clear(clearing->store, view, clearing->content);
+    clearing->more = r == 1;
+    if (r == 0)
+        r = orphan_remove(clearing->store, view, clearing->content);
+    return r < 0 && r != -ENOENT ? r : 0;
+}
+
+static int clear_content(struct store *store, uint64_t content)
+{
+    struct clearing clearing = {store, content, true};
+    int r = 0;
+    while (r == 0 && clearing.more)
+        r = store_transact(store, clear, &clearing, REAP_BATCH * store->page_size);
+    return r;
+}
+
+/* -------------------------------------------------------------------- records -- */
+
 struct batch {
     struct store *store;
     const uint64_t *ids;
     size_t count;
-    size_t done; /* out: this many of them are settled */
+
+    /* Out: */
+    size_t done;      /* this many of them are settled */
+    uint64_t content; /* the next one is this content; 0: it is not */
+    bool frozen;      /* it is just being committed */
 };
 
-/* 1: its extents don't fit into this transaction, go on in the next one. */
-static int remove_record(struct store *store, MDB_txn *txn, uint64_t id)
+/* A sealed file whose bytes are being brought into the tables. */
+static bool is_being_committed(struct store *store, uint64_t id, const struct layout_record *record)
 {
-    struct layout_record record;
-    int r = record_get(store, txn, id, &record, NULL);
-    if (r == 0 && record.place == LAYOUT_EXTENTS)
-        r = content_clear(store, txn, record.link);
-    if (r == 0 && record.place == LAYOUT_EXTENTS)
-        r = content_leave(store, txn, record.link, record.size, record.hash);
-    return r != 0 ? r : record_remove(store, txn, id);
+    uint64_t big = htobe64(id);
+    const MDB_val key = {sizeof(big), &big};
+    return (record->flags & RECORD_FINAL) &&
+           pending_is_frozen(store->pending, store->tables.records, &key);
 }
 
-static int remove_orphan(struct store *store, MDB_txn *txn, uint64_t id)
+static int remove_orphan(struct batch *batch, struct view *view, uint64_t id)
 {
-    int why = orphan_get(store, txn, id);
+    struct store *store = batch->store;
+    struct layout_record record;
+    int why = orphan_get(store, view, id);
     if (why <= 0 || leases_held(store->leases, id))
         return why < 0 ? why : 0;
-    int r =
-        why == LAYOUT_ORPHAN_RECORD ? remove_record(store, txn, id) : content_clear(store, txn, id);
-    return r != 0 ? r : orphan_remove(store, txn, id);
-}
-
-int reap_at_once(struct store *store, MDB_txn *txn, uint64_t id)
-{
-    struct layout_record record;
-    int r = record_get(store, txn, id, &record, NULL);
-    if (r < 0)
+    batch->content = why == LAYOUT_ORPHAN_CONTENT ? id : 0;
+    int r = batch->content != 0 ? 1 : record_get(store, view, id, &record, NULL);
+    if (r != 0)
         return r;
-    if (record.place == LAYOUT_STAGED || leases_held(store->leases, id))
+    batch->frozen = is_being_committed(store, id, &record);
+    if (batch->frozen)
         return 1;
-    return remove_orphan(store, txn, id);
+    if (record.flags & RECORD_FINAL)
+        atomic_fetch_sub(&store->promised, content_cost(store, record.size));
+    return remove_record(store, view, id, &record);
 }
 
-static int remove_batch(MDB_txn *txn, void *arg)
+static int remove_batch(struct view *view, void *arg)
 {
     struct batch *batch = arg;
     int r = 0;
+    batch->content = 0;
+    batch->frozen = false;
     for (batch->done = 0; batch->done < batch->count; batch->done++) {
-        r = remove_orphan(batch->store, txn, batch->ids[batch->done]);
+        r = remove_orphan(batch, view, batch->ids[batch->done]);
         if (r != 0)
             break;
     }
     return r < 0 ? r : 0;
 }
 
-/* The host files of those that are gone now. */
-static void remove_files(struct store *store, const uint64_t *ids, size_t count)
+/* Those in memory; host files go with the commit. */
+static void drop_bytes(struct store *store, const uint64_t *ids, size_t count)
 {
-    cleanup_read struct env_read read = {0};
-    if (env_read(store->env, &read) < 0)
+    cleanup_view struct view view = {0};
+    if (view_open(store, &view) < 0)
         return;
     for (size_t i = 0; i < count; i++) {
         struct layout_record record;
-        if (record_get(store, read.txn, ids[i], &record, NULL) == -ENOENT)
-            (void)staging_remove(store, ids[i]);
+        if (record_get(store, &view, ids[i], &record, NULL) == -ENOENT)
+            staging_drop(store, ids[i]);
     }
 }
 
@@ -83,15 +131,37 @@ int reap(struct store *store, const uint64_t *ids, size_t count)
 {
     while (count > 0) {
         size_t some = count < REAP_BATCH ? count : REAP_BATCH;
-        struct batch batch = {store, ids, some, 0};
-        int r = store_change(store, remove_batch, &batch, REAP_BATCH * store->page_size);
+        struct batch batch = {.store = store, .ids = ids, .count = some};
+        int r = store_change(store, remove_batch, &batch);
+        if (r == 0)
+            drop_bytes(store, ids, batch.done);
+        if (r == 0 && batch.frozen)
+            r = store_sync(store);
+        if (r == 0 && batch.content != 0) {
+            r = clear_content(store, batch.content);
+            batch.done++;
+        }
         if (r < 0)
             return r;
-        remove_files(store, ids, batch.done);
         ids += batch.done;
         count -= batch.done;
     }
     return 0;
+}
+
+int reap_at_once(struct store *store, struct view *view, uint64_t id)
+{
+    struct layout_record record;
+    int r = record_get(store, view, id, &record, NULL);
+    if (r < 0)
+        return r;
+    if (record.place == LAYOUT_STAGED || leases_held(store->leases, id))
+        return 1;
+    r = remove_record(store, view, id, &record);
+    if (r < 0 || record.place != LAYOUT_EXTENTS)
+        return r;
+    r = content_clear(store, view, record.link);
+    return r != 0 ? r < 0 ? r : 0 : orphan_remove(store, view, record.link);
 }
 
 void reap_unless_held(struct store *store, uint64_t id)
@@ -101,11 +171,11 @@ void reap_unless_held(struct store *store, uint64_t id)
 }
 
 /* Whether an orphan may be removed while others are being made. */
-static bool is_settled(struct store *store, MDB_txn *txn, uint64_t id, enum layout_orphan why)
+static bool is_settled(struct store *store, struct view *view, uint64_t id, enum layout_orphan why)
 {
     struct layout_record record;
     return why == LAYOUT_ORPHAN_RECORD && !leases_held(store->leases, id) &&
-           record_get(store, txn, id, &record, NULL) == 0 && record.place != LAYOUT_STAGED;
+           record_get(store, view, id, &record, NULL) == 0 && !record_is_open(&record);
 }
 
 struct sweep {
@@ -120,17 +190,17 @@ struct sweep {
  */
 static int collect(struct sweep *sweep)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(sweep->store->env, &read);
+    cleanup_view struct view view = {0};
+    int r = view_open_committed(sweep->store, &view);
     sweep->count = 0;
     for (unsigned n = 0; r == 0 && n < SWEEP_STEPS && sweep->count < REAP_BATCH; n++) {
         uint64_t id;
         enum layout_orphan why;
-        r = orphan_next(sweep->store, read.txn, sweep->from, &id, &why);
+        r = orphan_next(sweep->store, &view, sweep->from, &id, &why);
         if (r < 0)
             return r == -ENOENT ? 1 : r;
         sweep->from = id + 1;
-        if (!sweep->settled || is_settled(sweep->store, read.txn, id, why))
+        if (!sweep->settled || is_settled(sweep->store, &view, id, why))
             sweep->ids[sweep->count++] = id;
     }
     return r;
@@ -151,7 +221,14 @@ static int reap_table(struct store *store, bool settled)
 
 int reap_all(struct store *store)
 {
-    return reap_table(store, false);
+    int r = 0;
+    /* Once for the records, and once for the contents that they leave. */
+    for (int pass = 0; pass < 2 && r == 0; pass++) {
+        r = store_sync(store);
+        if (r == 0)
+            r = reap_table(store, false);
+    }
+    return r;
 }
 
 int reap_sealed(struct store *store)

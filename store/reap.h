@@ -15,7 +15,7 @@ void reap_unless_held(struct store *store, uint64_t id);
  * In the caller's change: remove an orphan now. Returns 1, and leaves it for reap_unless_held()
  * after the change, if somebody holds it, or it has a host file, or it is too large for one change.
  */
-int reap_at_once(struct store *store, MDB_txn *txn, uint64_t id);
+int reap_at_once(struct store *store, struct view *view, uint64_t id);
 
 /* Remove all orphans that are under no lease. Nobody may be making new ones. */
 int reap_all(struct store *store);

@@ -16,14 +16,14 @@ static bool makes_sense(const struct layout_record *record, size_t size)
            size == sizeof(*record) + payload_size(record);
 }
 
-int record_get(struct store *store, MDB_txn *txn, uint64_t id, struct layout_record *record,
+int record_get(struct store *store, struct view *view, uint64_t id, struct layout_record *record,
                MDB_val *payload)
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big}, v;
-    int rc = guard_get(txn, store->tables.records, &k, &v);
-    if (rc != 0)
-        return lmdb_error(rc);
+    int r = view_get(view, store->tables.records, &k, &v);
+    if (r < 0)
+        return r;
     if (v.mv_size < sizeof(*record))
         return -EIO;
     memcpy(record, v.mv_data, sizeof(*record));
@@ -36,11 +36,11 @@ int record_get(struct store *store, MDB_txn *txn, uint64_t id, struct layout_rec
     return 0;
 }
 
-int record_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
+int record_next(struct store *store, struct view *view, uint64_t from, uint64_t *id,
                 struct layout_record *record)
 {
     MDB_cursor *records;
-    int rc = mdb_cursor_open(txn, store->tables.records, &records);
+    int rc = mdb_cursor_open(view->txn, store->tables.records, &records);
     if (rc != 0)
         return lmdb_error(rc);
     uint64_t big = htobe64(from);
@@ -53,44 +53,44 @@ int record_next(struct store *store, MDB_txn *txn, uint64_t from, uint64_t *id,
     if (rc != 0)
         return lmdb_error(rc);
     *id = be64toh(big);
-    return sound ? record_get(store, txn, *id, record, NULL) : -EIO;
+    return sound ? record_get(store, view, *id, record, NULL) : -EIO;
 }
 
-static int put(struct store *store, MDB_txn *txn, uint64_t id, const struct layout_record *record,
-               const void *payload, unsigned flags)
+static int put(struct store *store, struct view *view, uint64_t id,
+               const struct layout_record *record, const void *payload, view_room_fn *room)
 {
     uint64_t big = htobe64(id);
     size_t size = payload_size(record);
-    MDB_val k = {sizeof(big), &big}, v = {sizeof(*record) + size, NULL};
-    int rc = mdb_put(txn, store->tables.records, &k, &v, flags | MDB_RESERVE);
-    if (rc != 0)
-        return lmdb_error(rc);
-    memcpy(v.mv_data, record, sizeof(*record));
+    MDB_val k = {sizeof(big), &big};
+    void *value;
+    int r = room(view, store->tables.records, &k, sizeof(*record) + size, &value);
+    if (r < 0)
+        return r;
+    memcpy(value, record, sizeof(*record));
     if (size > 0)
-        memcpy((char *)v.mv_data + sizeof(*record), payload, size);
+        memcpy((char *)value + sizeof(*record), payload, size);
     return 0;
 }
 
-int record_add(struct store *store, MDB_txn *txn, uint64_t id, const struct layout_record *record,
-               const void *payload)
+int record_add(struct store *store, struct view *view, uint64_t id,
+               const struct layout_record *record, const void *payload)
 {
     /* Ids only grow, so a new record is nearly always the last: appending fills pages whole. */
-    int r = put(store, txn, id, record, payload, MDB_APPEND);
-    return r == -EEXIST ? put(store, txn, id, record, payload, MDB_NOOVERWRITE) : r;
+    return put(store, view, id, record, payload, view_append);
 }
 
-int record_replace(struct store *store, MDB_txn *txn, uint64_t id,
+int record_replace(struct store *store, struct view *view, uint64_t id,
                    const struct layout_record *record, const void *payload)
 {
-    return put(store, txn, id, record, payload, 0);
+    return put(store, view, id, record, payload, view_put);
 }
 
-int record_update(struct store *store, MDB_txn *txn, uint64_t id,
+int record_update(struct store *store, struct view *view, uint64_t id,
                   const struct layout_record *record)
 {
     struct layout_record old;
     MDB_val payload;
-    int r = record_get(store, txn, id, &old, &payload);
+    int r = record_get(store, view, id, &old, &payload);
     if (r < 0)
         return r;
     /* The payload lies in the page that is about to be rewritten: copy it out first. */
@@ -98,14 +98,14 @@ int record_update(struct store *store, MDB_txn *txn, uint64_t id,
     if (payload.mv_size > sizeof(copy))
         return -EIO;
     memcpy(copy, payload.mv_data, payload.mv_size);
-    return put(store, txn, id, record, copy, 0);
+    return put(store, view, id, record, copy, view_put);
 }
 
-int record_remove(struct store *store, MDB_txn *txn, uint64_t id)
+int record_remove(struct store *store, struct view *view, uint64_t id)
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big};
-    return lmdb_error(mdb_del(txn, store->tables.records, &k, NULL));
+    return view_remove(view, store->tables.records, &k);
 }
 
 struct layout_time layout_time(struct timespec time)
@@ -128,16 +128,16 @@ struct layout_time layout_now(void)
 /* What the payload takes beyond the record itself, in blocks of 512 bytes. */
 static uint64_t blocks(const struct store *store, const struct layout_record *record)
 {
-    uint64_t bytes = record->place == LAYOUT_EXTENTS ? (record->size + store->page_size - 1) /
-                                                           store->page_size * store->page_size
-                                                     : sizeof(*record) + payload_size(record);
+    uint64_t bytes = record->place != LAYOUT_INLINE ? (record->size + store->page_size - 1) /
+                                                          store->page_size * store->page_size
+                                                    : sizeof(*record) + payload_size(record);
     return (bytes + 511) / 512;
 }
 
 void record_attr(const struct store *store, uint64_t id, const struct layout_record *record,
                  struct store_attr *attr)
 {
-    bool sealed = S_ISREG(record->mode) && record->place != LAYOUT_STAGED;
+    bool sealed = S_ISREG(record->mode) && !record_is_open(record);
     bool writable = !S_ISREG(record->mode) || !sealed || record->size == 0;
     *attr = (struct store_attr){
         .id = id,
@@ -154,6 +154,7 @@ void record_attr(const struct store *store, uint64_t id, const struct layout_rec
         .btime = layout_timespec(record->btime),
         .parent = S_ISDIR(record->mode) ? record->link : 0,
         .sealed = sealed,
+        .hashed = sealed && record->place != LAYOUT_STAGED,
         .held = (record->flags & LAYOUT_HELD) != 0,
     };
     memcpy(attr->hash, record->hash, sizeof(attr->hash));

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* recover.c: put in order what a killed process left. */
-#include "ingest.h"
 #include "reap.h"
 #include "record.h"
 #include "staging.h"
@@ -9,16 +8,16 @@ static int recover_staged(struct store *store, uint64_t id)
 {
     struct layout_record record;
     {
-        cleanup_read struct env_read read = {0};
-        int r = env_read(store->env, &read);
+        cleanup_view struct view view = {0};
+        int r = view_open(store, &view);
         if (r == 0)
-            r = record_get(store, read.txn, id, &record, NULL);
+            r = record_get(store, &view, id, &record, NULL);
         if (r < 0 && r != -ENOENT)
             return r;
         if (r == -ENOENT || record.place != LAYOUT_STAGED)
             return staging_remove(store, id);
     }
-    return record.flags & LAYOUT_HELD ? 0 : ingest_staged(store, id);
+    return record.flags & LAYOUT_HELD ? 0 : store_seal(store, id);
 }
 
 int store_recover(struct store *store)
@@ -38,5 +37,5 @@ int store_recover(struct store *store)
             store_warn(store, "staging file %016llx stays unsealed: %s", (unsigned long long)ids[i],
                        strerror(-r));
     }
-    return 0;
+    return store_sync(store);
 }

@@ -16,19 +16,19 @@ void scan_pause(struct scan *scan)
     if (scan->cursor != NULL)
         mdb_cursor_close(scan->cursor);
     scan->cursor = NULL;
-    if (scan->read.txn != NULL && scan->at != NULL && scan->pauses++ % GIVE_BACK_EVERY == 0)
+    if (scan->view.txn != NULL && scan->at != NULL && scan->pauses++ % GIVE_BACK_EVERY == 0)
         memory_give_back(&scan->memory, scan->at);
     scan->at = NULL;
-    env_read_done(&scan->read);
+    view_close(&scan->view);
 }
 
 /* Open a transaction and stand on the first entry behind the present key. */
 static int resume(struct scan *scan, MDB_val *key, MDB_val *value)
 {
-    int r = env_read(scan->store->env, &scan->read);
+    int r = view_open_committed(scan->store, &scan->view);
     if (r < 0)
         return r;
-    int rc = mdb_cursor_open(scan->read.txn, scan->table, &scan->cursor);
+    int rc = mdb_cursor_open(scan->view.txn, scan->table, &scan->cursor);
     if (rc != 0) {
         scan->cursor = NULL;
         return lmdb_error(rc);

@@ -17,7 +17,7 @@
 struct scan {
     struct store *store;
     MDB_dbi table;
-    struct env_read read; /* the transaction of the present entry: for look-ups beside it */
+    struct view view; /* the transaction of the present entry: for look-ups beside it */
     MDB_cursor *cursor;
     unsigned steps;  /* left in this transaction */
     unsigned pauses; /* transactions so far */
@@ -29,7 +29,7 @@ struct scan {
 
 void scan_start(struct scan *scan, struct store *store, MDB_dbi table);
 /* The next entry: 1; 0 at the end; -EIO if the tree can't be walked on. The values are valid until
- * the next call on `scan`, and so is scan->read.txn. No other transaction may be open. */
+ * the next call on `scan`, and so is scan->view. No other transaction may be open. */
 int scan_next(struct scan *scan, MDB_val *key, MDB_val *value);
 /* End the transaction for now, before something that takes time. */
 void scan_pause(struct scan *scan);

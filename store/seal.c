@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "seal.h"
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 
-#include "ingest.h"
 #include "keeper.h"
 #include "record.h"
 #include "staging.h"
@@ -88,9 +88,9 @@ static void remove_file(struct writers *writers, uint64_t id)
 
 static int get_record(struct store *store, uint64_t id, struct layout_record *record)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
-    return r < 0 ? r : record_get(store, read.txn, id, record, NULL);
+    cleanup_view struct view view = {0};
+    int r = view_open(store, &view);
+    return r < 0 ? r : record_get(store, &view, id, record, NULL);
 }
 
 /* ---------------------------------------------------------------- writers -- */
@@ -108,7 +108,7 @@ int store_writer_open(struct store *store, uint64_t id)
             return r;
         if (!S_ISREG(record.mode))
             return S_ISDIR(record.mode) ? -EISDIR : -EINVAL;
-        if (record.place != LAYOUT_STAGED && record.size > 0)
+        if (!record_is_open(&record) && record.size > 0)
             return -EPERM;
         file = add(store->writers, id);
         if (file == NULL)
@@ -128,7 +128,7 @@ void store_writer_close(struct store *store, uint64_t id)
         if (file == NULL || --file->writers > 0)
             return;
         struct layout_record record;
-        bool seal = get_record(store, id, &record) == 0 && record.place == LAYOUT_STAGED &&
+        bool seal = get_record(store, id, &record) == 0 && record_is_open(&record) &&
                     (record.flags & LAYOUT_HELD) == 0 && record.nlink > 0;
         if (!seal) {
             remove_file(store->writers, id);
@@ -148,6 +148,80 @@ void writers_leave(struct store *store, uint64_t id)
 
 /* ---------------------------------------------------------------- sealing -- */
 
+struct sealing {
+    struct store *store;
+    uint64_t id;
+    size_t size; /* bytes */
+    bool inside; /* they go into the record */
+    bool hosted; /* and are in a host file, too */
+    char bytes[LAYOUT_INLINE_LIMIT];
+};
+
+static int seal_change(struct view *view, void *arg)
+{
+    struct sealing *sealing = arg;
+    struct store *store = sealing->store;
+    struct layout_record record;
+    struct store_attr attr = {.id = sealing->id};
+    int r = record_get(store, view, sealing->id, &record, NULL);
+    if (r < 0 || !record_is_open(&record))
+        return r;
+    r = staging_attr(store, &attr);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (r == 0) {
+        record.atime = layout_time(attr.atime);
+        record.mtime = layout_time(attr.mtime);
+    }
+    record.ctime = layout_now();
+    record.size = sealing->size;
+    record.flags = sealing->inside ? (sealing->hosted ? RECORD_HOSTED : 0) : RECORD_FINAL;
+    if (sealing->inside) {
+        record.place = LAYOUT_INLINE;
+        hash_bytes(sealing->bytes, sealing->size, record.hash);
+    }
+    return record_replace(store, view, sealing->id, &record, sealing->bytes);
+}
+
+/* What the record takes is read before, not in the order of changes. */
+static int look(struct sealing *sealing)
+{
+    struct store *store = sealing->store;
+    struct store_attr attr = {.id = sealing->id};
+    int r = staging_attr(store, &attr);
+    if (r == -ENOENT)
+        attr.size = 0;
+    else if (r < 0)
+        return r;
+    sealing->size = attr.size;
+    sealing->inside = attr.size <= store->inline_max;
+    int room = store_room(store, sealing->inside ? attr.size : content_cost(store, attr.size));
+    if (room < 0 || !sealing->inside)
+        return room;
+    ssize_t n = attr.size == 0 ? 0 : staging_read(store, sealing->id, sealing->bytes, attr.size, 0);
+    return n < 0 ? (int)n : (size_t)n < attr.size ? -ENODATA : 0;
+}
+
+/* Nobody may be writing the file. The bytes stay where they are until the commit, if it takes them
+ * from there. */
+static int seal_bytes(struct store *store, uint64_t id)
+{
+    struct sealing sealing = {.store = store, .id = id};
+    int r = look(&sealing);
+    if (r < 0)
+        return r;
+    if (sealing.inside)
+        sealing.hosted = sealing.size > 0 && staging_is_hosted(store, id);
+    else
+        atomic_fetch_add(&store->promised, content_cost(store, sealing.size));
+    r = store_change(store, seal_change, &sealing);
+    if (r < 0 && !sealing.inside)
+        atomic_fetch_sub(&store->promised, content_cost(store, sealing.size));
+    if (r == 0 && sealing.inside && !sealing.hosted)
+        (void)staging_remove(store, id);
+    return r;
+}
+
 static void end(struct store *store, uint64_t id)
 {
     with_mutex(&store->writers->lock);
@@ -162,7 +236,7 @@ static void tell_sealed(struct store *store, uint64_t id)
 
 void seal_finish(struct store *store, uint64_t id)
 {
-    int r = ingest_staged(store, id);
+    int r = seal_bytes(store, id);
     end(store, id);
     if (r == -ENOENT) /* removed meanwhile */
         return;
@@ -186,14 +260,14 @@ int store_seal(struct store *store, uint64_t id)
         int r = get_record(store, id, &record);
         if (r < 0)
             return r;
-        if (record.place != LAYOUT_STAGED)
+        if (!record_is_open(&record))
             return 0;
         file = add(store->writers, id);
         if (file == NULL)
             return -ENOMEM;
         file->sealing = true;
     }
-    int r = ingest_staged(store, id);
+    int r = seal_bytes(store, id);
     end(store, id);
     return r;
 }
@@ -258,15 +332,15 @@ static bool note(void *arg, const char *name, uint64_t id, mode_t type, off_t ne
     return !publish->no_memory;
 }
 
-static int release_held(MDB_txn *txn, void *arg)
+static int release_held(struct view *view, void *arg)
 {
     struct publish *publish = arg;
     struct layout_record record;
-    int r = record_get(publish->store, txn, publish->file, &record, NULL);
-    if (r < 0 || record.place != LAYOUT_STAGED)
+    int r = record_get(publish->store, view, publish->file, &record, NULL);
+    if (r < 0 || !record_is_open(&record))
         return r;
-    record.flags &= (uint8_t)~LAYOUT_HELD;
-    return record_update(publish->store, txn, publish->file, &record);
+    record.flags = (uint8_t)((record.flags & ~LAYOUT_HELD) | RECORD_ARRIVED);
+    return record_update(publish->store, view, publish->file, &record);
 }
 
 static int seal_one(struct publish *publish, uint64_t id)
@@ -286,9 +360,7 @@ static int publish_file(struct publish *publish, uint64_t id)
     if (r != -EBUSY)
         return r;
     publish->file = id;
-    r = staging_sync(store, id, true);
-    if (r == 0)
-        r = store_change(store, release_held, publish, store->page_size);
+    r = store_change(store, release_held, publish);
     if (r < 0)
         return r;
     /* A writer that let go before that found it held, and left the sealing to us. */

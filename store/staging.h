@@ -1,32 +1,53 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * staging.h: the host files in staging/, where the bytes of unsealed files are.
+ * staging.h: the bytes of unsealed files.
  *
- * A file is named by its record's id, made with its first byte and gone when the record is sealed
- * or removed; a staged record without one is empty. Opened for each use: that costs 2 µs, and no
- * state that a crash could lose.
+ * Few and small ones are in memory (staged.h); others in host files in staging/, each named by its
+ * record's id. They are there from a file's first byte until its content is committed or the record
+ * is removed; a staged record without bytes is empty. A host file is opened for each use: that
+ * costs 2 us, and no state that a crash could lose.
+ *
+ * All return -ENOENT if the file has no bytes, unless they say otherwise. Any thread may call.
  */
 #ifndef STORE_STAGING_H
 #define STORE_STAGING_H
 
-#include <sys/stat.h>
-
+#include "extent.h"
 #include "private.h"
 
-/* Flags as for open(2); with O_CREAT it is made. Returns a descriptor; -ENOENT. */
-int staging_open(struct store *store, uint64_t id, int flags);
-/* -ENOENT if the file has no bytes yet. */
-int staging_stat(struct store *store, uint64_t id, struct stat *st);
-/* Not being there is no error. */
-int staging_remove(struct store *store, uint64_t id);
-/* Make bytes, times and the file itself durable; 0 if there is none. */
-int staging_sync(struct store *store, uint64_t id, bool data_only);
+ssize_t staging_read(struct store *store, uint64_t id, void *buffer, size_t size, off_t offset);
 
-/* The ids of all staged files, in an array to be freed. */
-int staging_list(struct store *store, uint64_t **ids, size_t *count);
+/* What changes bytes, and makes them if there are none: all of it, or an error. */
+int staging_write(struct store *store, uint64_t id, const void *bytes, size_t size, off_t offset);
+int staging_truncate(struct store *store, uint64_t id, uint64_t size);
+int staging_allocate(struct store *store, uint64_t id, int mode, off_t offset, off_t length);
 
-/* Put what only the host file knows (size, times) into the attributes of a staged record.
- * -ENOENT if it has no bytes yet. */
+/* As futimens(2). */
+int staging_times(struct store *store, uint64_t id, const struct timespec times[2]);
+
+/* Put what is known only here (size, times) into the attributes of a staged record. */
 int staging_attr(struct store *store, struct store_attr *attr);
+/* Whether there are any bytes: 1, 0. */
+int staging_has(struct store *store, uint64_t id);
+
+/* All the bytes of a file that nobody changes any more, for who copies them from here. To be ended
+ * by staging_payload_done(), also after an error. */
+int staging_payload(struct store *store, uint64_t id, struct payload *payload);
+void staging_payload_done(struct payload *payload);
+
+/* Remove the bytes. Not being there is no error. */
+int staging_remove(struct store *store, uint64_t id);
+/* The same if they are in memory: a host file may be needed after a crash. */
+void staging_drop(struct store *store, uint64_t id);
+/* Whether they are in a host file. */
+bool staging_is_hosted(struct store *store, uint64_t id);
+
+/* Make the bytes durable, with `data_only` false also the times; 0 if there are none. */
+int staging_sync(struct store *store, uint64_t id, bool data_only);
+/* Bring what is in memory to the host's filesystem: for the end of the process. */
+int staging_settle(struct store *store);
+
+/* The ids of all host files, in an array to be freed. */
+int staging_list(struct store *store, uint64_t **ids, size_t *count);
 
 #endif

@@ -5,16 +5,18 @@
 
 #include "lease.h"
 #include "meta.h"
+#include "pending.h"
 #include "record.h"
 #include "scan.h"
+#include "staged.h"
 #include "staging.h"
 #include "verify.h"
 
-static int count_free(MDB_txn *txn, uint64_t *pages)
+static int count_free(struct view *view, uint64_t *pages)
 {
     MDB_cursor *free_pages;
     MDB_val k, v;
-    int rc = mdb_cursor_open(txn, ENV_FREE_TABLE, &free_pages);
+    int rc = mdb_cursor_open(view->txn, ENV_FREE_TABLE, &free_pages);
     if (rc != 0)
         return lmdb_error(rc);
     *pages = 0;
@@ -27,32 +29,32 @@ static int count_free(MDB_txn *txn, uint64_t *pages)
     return rc == MDB_NOTFOUND ? 0 : lmdb_error(rc);
 }
 
-static uint64_t table_entries(MDB_txn *txn, MDB_dbi table)
+static uint64_t table_entries(struct view *view, MDB_dbi table)
 {
     MDB_stat stat = {0};
-    (void)mdb_stat(txn, table, &stat);
+    (void)mdb_stat(view->txn, table, &stat);
     return stat.ms_entries;
 }
 
 static int count_tables(struct store *store, struct store_stat *stat)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_format format;
-    int r = env_read(store->env, &read);
+    int r = view_open_committed(store, &view);
     if (r == 0)
-        r = meta_format(store, read.txn, &format);
+        r = meta_format(store, &view, &format);
     if (r == 0)
-        r = count_free(read.txn, &stat->free_pages);
+        r = count_free(&view, &stat->free_pages);
     if (r < 0)
         return r;
     stat->format = format.version;
     stat->features[0] = format.compatible;
     stat->features[1] = format.read_only_compatible;
     stat->features[2] = format.incompatible;
-    stat->records = table_entries(read.txn, store->tables.records);
-    stat->extents = table_entries(read.txn, store->tables.extents);
-    stat->contents = table_entries(read.txn, store->tables.contents);
-    stat->orphans = table_entries(read.txn, store->tables.orphans);
+    stat->records = table_entries(&view, store->tables.records);
+    stat->extents = table_entries(&view, store->tables.extents);
+    stat->contents = table_entries(&view, store->tables.contents);
+    stat->orphans = table_entries(&view, store->tables.orphans);
     return 0;
 }
 
@@ -85,7 +87,7 @@ static int count_records(struct store *store, struct store_stat *stat)
         if (k.mv_size != sizeof(big))
             return -EIO;
         memcpy(&big, k.mv_data, sizeof(big));
-        r = record_get(store, scan.read.txn, be64toh(big), &record, NULL);
+        r = record_get(store, &scan.view, be64toh(big), &record, NULL);
         if (r < 0)
             return r;
         count_record(store, be64toh(big), &record, stat);
@@ -111,6 +113,11 @@ int store_stat(struct store *store, bool deep, struct store_stat *stat)
         stat->leases = leases_count(store->leases);
         stat->lease_bytes = leases_bytes(store->leases);
         stat->commits = writer_commits(store->writer);
+        struct pending_stat pending;
+        pending_stat(store->pending, &pending);
+        stat->changes = pending.changes;
+        stat->pending = pending.changes - pending.committed;
+        stat->pending_bytes = pending.bytes + staged_bytes(store->staged);
     }
     int r = count_tables(store, stat);
     uint64_t taken = (uint64_t)file.st_blocks * 512;

@@ -4,15 +4,20 @@
 
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "keeper.h"
 #include "lease.h"
+#include "meta.h"
 #include "opening.h"
+#include "pending.h"
 #include "reap.h"
 #include "seal.h"
+#include "staged.h"
+#include "staging.h"
 #include "trim.h"
 #include "verify.h"
 
@@ -41,13 +46,32 @@ static int open_staging(const struct opening *opening, struct store *store)
     return 0;
 }
 
+/* How long changes are pending at most, if the caller doesn't say: long enough to share a commit,
+ * which is a few milliseconds on most disks; too short to be noticed. */
+#define COMMIT_MS 50
+
+/* Memory for changes that are pending, and for the bytes of small files beside them, if the caller
+ * doesn't say. */
+#define PENDING_BYTES ((size_t)4 << 20)
+
 static int start_threads(const struct opening *opening, struct store *store)
 {
-    store->leases = leases_new(opening->options->leases_max);
+    const struct store_options *options = opening->options;
+    size_t pending_bytes = options->pending_max == 0 ? PENDING_BYTES : options->pending_max;
+    const struct pending_limits limits = {
+        .wait_ms = options->commit_ms == 0 ? COMMIT_MS : options->commit_ms,
+        .bytes = pending_bytes / 2,
+        .sync = options->sync,
+    };
+    store->leases = leases_new(options->leases_max);
     store->writers = writers_new();
-    int r = store->leases == NULL || store->writers == NULL ? -ENOMEM : 0;
+    store->staged = staged_new(pending_bytes / 2);
+    bool memory = store->leases != NULL && store->writers != NULL && store->staged != NULL;
+    int r = memory ? 0 : -ENOMEM;
     if (r == 0)
-        r = writer_start(store->env, store->transaction_max, &store->writer);
+        r = writer_start(store->env, store->transaction_max, meta_save, store, &store->writer);
+    if (r == 0)
+        r = pending_start(store, &limits, &store->pending);
     if (r == 0)
         r = keeper_start(store, &store->keeper);
     return r < 0 ? refuse(opening, r, "cannot start: %s", strerror(-r)) : 0;
@@ -97,21 +121,32 @@ int store_open(const char *path, const struct store_options *options, struct sto
     return 0;
 }
 
+/* What fails here is done by the next start. */
+static void finish(struct store *store)
+{
+    /* Nobody holds a lease on a closed store. */
+    leases_free(store->leases);
+    store->leases = leases_new(0);
+    if (store->leases != NULL)
+        (void)reap_all(store);
+    int r = staging_settle(store);
+    if (r < 0)
+        store_warn(store, "cannot keep the bytes of unfinished files: %s", strerror(-r));
+}
+
 void store_close(struct store *store)
 {
     if (store == NULL)
         return;
     owner_leaving(store->owner_fd);
     keeper_stop(store->keeper);
-    if (store->writer != NULL) {
-        /* Nobody holds a lease on a closed store. Failing, the next start does it. */
-        leases_free(store->leases);
-        store->leases = leases_new(0);
-        if (store->leases != NULL)
-            (void)reap_all(store);
-    }
+    store->keeper = NULL;
+    if (store->pending != NULL)
+        finish(store);
+    pending_stop(store->pending);
     writer_stop(store->writer);
     writers_free(store->writers);
+    staged_free(store->staged);
     leases_free(store->leases);
     verified_free(store->verified);
     env_close(store->env);
@@ -132,16 +167,15 @@ bool store_is_read_only(const struct store *store)
 #define READERS_PAUSE_NS 10000000
 #define READERS_PAUSES 100
 
-int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes)
+/* Give the disk the store's free pages back until `enough` says 0 or nothing more can be done. */
+static int make_room(struct store *store, int (*enough)(void *arg), void *arg)
 {
-    if (store->read_only)
-        return -EROFS;
-    int r = writer_run(store->writer, change, arg, bytes);
+    int r = enough(arg);
     for (int pauses = 0; r == -ENOSPC && pauses < READERS_PAUSES; pauses++) {
         int more = trim(store);
         if (more < 0)
             break;
-        r = writer_run(store->writer, change, arg, bytes);
+        r = enough(arg);
         if (more == 0)
             break;
         nanosleep(&(struct timespec){.tv_nsec = READERS_PAUSE_NS}, NULL);
@@ -149,24 +183,92 @@ int store_change(struct store *store, writer_fn *change, void *arg, size_t bytes
     return r;
 }
 
+struct transaction {
+    struct store *store;
+    writer_fn *change;
+    void *arg;
+    size_t bytes;
+};
+
+static int run(void *arg)
+{
+    struct transaction *transaction = arg;
+    return writer_run(transaction->store->writer, transaction->change, transaction->arg,
+                      transaction->bytes);
+}
+
+static int run_with_room(void *arg)
+{
+    struct transaction *transaction = arg;
+    return make_room(transaction->store, run, transaction);
+}
+
+int store_transact(struct store *store, writer_fn *change, void *arg, size_t bytes)
+{
+    struct transaction transaction = {store, change, arg, bytes};
+    return store->read_only ? -EROFS : run_with_room(&transaction);
+}
+
+int store_transact_alone(struct store *store, writer_fn *change, void *arg, size_t bytes)
+{
+    struct transaction transaction = {store, change, arg, bytes};
+    return store->read_only ? -EROFS : pending_exclude(store->pending, run_with_room, &transaction);
+}
+
+int store_change(struct store *store, writer_fn *change, void *arg)
+{
+    return store->read_only ? -EROFS : pending_change(store->pending, change, arg);
+}
+
+int store_sync(struct store *store)
+{
+    return store->read_only ? 0 : pending_sync(store->pending);
+}
+
 /* Some hundred pages of the tree and of LMDB's free list. */
 #define TREE_RESERVE ((uint64_t)2 << 20)
 
-static int disk_room(struct store *store, size_t bytes)
+/* Pages that a change of the tree makes new, at most: those on the way to a record, to an entry and
+ * to an orphan. */
+#define CHANGE_PAGES 8
+
+static uint64_t promises(struct store *store)
 {
-    struct statvfs fs;
-    if (fstatvfs(store->dir_fd, &fs) < 0)
-        return -errno;
-    return (uint64_t)fs.f_bavail * fs.f_frsize < bytes + TREE_RESERVE ? -ENOSPC : 0;
+    struct pending_stat pending;
+    pending_stat(store->pending, &pending);
+    return atomic_load(&store->promised) + staged_bytes(store->staged) +
+           (pending.changes - pending.committed) * CHANGE_PAGES * store->page_size;
 }
 
-int store_room(struct store *store, size_t bytes)
+struct room {
+    struct store *store;
+    uint64_t bytes;
+    bool promise; /* a new one: beside what was promised, and what is kept for the tree */
+};
+
+static int has_room(void *arg)
 {
-    int r = disk_room(store, bytes);
-    if (r != -ENOSPC)
-        return r;
-    r = trim(store);
-    return r < 0 ? r : disk_room(store, bytes);
+    struct room *room = arg;
+    struct statvfs fs;
+    if (fstatvfs(room->store->dir_fd, &fs) < 0)
+        return -errno;
+    uint64_t wanted = room->bytes + (room->promise ? promises(room->store) + TREE_RESERVE : 0);
+    return (uint64_t)fs.f_bavail * fs.f_frsize < wanted ? -ENOSPC : 0;
+}
+
+int store_room_promised(struct store *store, uint64_t bytes)
+{
+    struct room room = {store, bytes, false};
+    return make_room(store, has_room, &room);
+}
+
+int store_room(struct store *store, uint64_t bytes)
+{
+    struct room room = {store, bytes, true};
+    int r = has_room(&room);
+    if (r == -ENOSPC)
+        r = store_sync(store);
+    return r < 0 ? r : make_room(store, has_room, &room);
 }
 
 void store_warn(struct store *store, const char *format, ...)

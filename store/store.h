@@ -31,8 +31,13 @@
  * read-only store (-EROFS).
  *
  * Threads: any number of threads may call any function on one open store, but
- * store_open() and store_close() stand alone. Functions that change the store
- * return when the change is durable on disk, unless they say otherwise.
+ * store_open() and store_close() stand alone.
+ *
+ * Changes: functions that change the store return when the change is visible to
+ * all who ask from then on. It becomes durable a moment later, after all that
+ * were visible before it and together with others: see store_sync(). So what a
+ * crash leaves is what was visible at some moment. Other processes that have
+ * the store open see what is durable.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -87,6 +92,11 @@ struct store_options {
      * first one's is refused with -ENOMEM; of the second at least STORE_TRANSACTION_LEAST. */
     size_t leases_max;      /* who holds which record: less than 16 bytes for each that is held */
     size_t transaction_max; /* what one transaction writes */
+    size_t pending_max;     /* changes that are visible and not committed, and small new files */
+
+    /* When changes are committed: see store_sync(). */
+    unsigned commit_ms; /* after so many milliseconds; 0 = as is sensible */
+    bool sync;          /* each before the call that makes it returns */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close() or
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
@@ -146,7 +156,8 @@ struct store_attr {
     uint64_t blocks; /* of 512 bytes, as in stat(2): what the record takes in the store */
     struct timespec atime, mtime, ctime, btime; /* atime is what was set, not the last read */
     uint64_t parent;  /* of a directory: the directory that has its entry */
-    bool sealed;      /* the content is final and `hash` is valid */
+    bool sealed;      /* the content is final */
+    bool hashed;      /* `hash` is valid: after the commit that follows sealing, see store_sync() */
     bool held;        /* see the words above */
     uint8_t hash[16]; /* XXH3-128 of the content, canonical (big-endian) */
 };
@@ -227,8 +238,8 @@ enum { STORE_RENAME_NOREPLACE = 1 << 0, STORE_RENAME_EXCHANGE = 1 << 1 };
 /*
  * rename(2) in one step, for everything a directory can hold. A name that was replaced keeps its
  * place in listings. -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL (into itself).
- * An unsealed file that is renamed has its bytes made durable first; moved out of staging,
- * it is no longer held. For a directory that leaves staging see store_publish_tree().
+ * The bytes of an unsealed file that is renamed are made durable before the new name is; moved out
+ * of staging, it is no longer held. For a directory that leaves staging see store_publish_tree().
  */
 int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
                  uint64_t new_parent, const char *new_name, unsigned flags);
@@ -296,14 +307,22 @@ struct store_group *store_group_new(struct store *store);
 void store_group_free(struct store_group *group);
 
 /* Write to an unsealed or empty file: all of it, or a negative errno. -EPERM if sealed, -EFBIG. The
- * bytes are as durable as write(2) makes them: see store_fsync(). */
+ * bytes may be in this process's memory until store_fsync() or the commit after they are sealed. */
 ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size,
                     off_t offset);
 
 /* fallocate(2) on an unsealed or empty file. -EPERM if sealed. */
 int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, off_t length);
 
-/* Make the content of an unsealed file durable; nothing to do for anything else. */
+/*
+ * Wait until everything that is visible now is durable: all changes so far, but for the content of
+ * unsealed files. Many who wait share one commit. An error says that it isn't, and why: -ENOSPC,
+ * -EIO; it stays visible, and with -ENOSPC it is tried again until it succeeds. From then on
+ * changes beyond what memory can keep are refused with that error.
+ */
+int store_sync(struct store *store);
+
+/* The same, with the content of file `id`, sealed or not. */
 int store_fsync(struct store *store, uint64_t id, bool data_only);
 
 /* ---------------------------------------------------------------- sealing -- */
@@ -318,8 +337,8 @@ int store_fsync(struct store *store, uint64_t id, bool data_only);
 int store_writer_open(struct store *store, uint64_t id);
 void store_writer_close(struct store *store, uint64_t id);
 
-/* Seal now, unless it is sealed already. -EBUSY while it has writers. Returns when the content is
- * durable in the tree; `held` ends with it. */
+/* Seal now, unless it is sealed already. -EBUSY while it has writers. `held` ends with it. Takes
+ * the same short time for a file of any size. */
 int store_seal(struct store *store, uint64_t id);
 
 /* How somebody else, who knows of writers that were not declared, does what store_seal() does. */
@@ -374,6 +393,8 @@ struct store_stat {
     uint64_t damages;                  /* reads of damaged content since the store was opened */
     uint64_t verified, verified_bytes; /* pieces of content compared with their hash since then */
     uint64_t commits;                  /* transactions since the store was opened */
+    uint64_t changes, pending;         /* changes since then, and those that aren't durable yet */
+    uint64_t pending_bytes;            /* memory for these, and for the bytes of small files */
 };
 
 /* Have data.mdb read into the kernel's cache, in the background and in order, which is a lot faster

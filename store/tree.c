@@ -25,10 +25,10 @@ struct layout_record tree_new_record(mode_t type, const struct store_owner *owne
     };
 }
 
-static int get_directory(struct store *store, MDB_txn *txn, uint64_t id,
+static int get_directory(struct store *store, struct view *view, uint64_t id,
                          struct layout_record *record)
 {
-    int r = record_get(store, txn, id, record, NULL);
+    int r = record_get(store, view, id, record, NULL);
     if (r < 0)
         return r;
     if (!S_ISDIR(record->mode))
@@ -37,14 +37,14 @@ static int get_directory(struct store *store, MDB_txn *txn, uint64_t id,
 }
 
 /* A directory of which an entry changed. */
-static int touch(struct store *store, MDB_txn *txn, uint64_t id)
+static int touch(struct store *store, struct view *view, uint64_t id)
 {
     struct layout_record record;
-    int r = record_get(store, txn, id, &record, NULL);
+    int r = record_get(store, view, id, &record, NULL);
     if (r < 0)
         return r;
     record.mtime = record.ctime = layout_now();
-    return record_update(store, txn, id, &record);
+    return record_update(store, view, id, &record);
 }
 
 static bool is_reserved(uint64_t parent, const char *name)
@@ -52,18 +52,18 @@ static bool is_reserved(uint64_t parent, const char *name)
     return parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0;
 }
 
-int tree_find(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int tree_find(struct store *store, struct view *view, uint64_t parent, const char *name,
               struct entry *entry)
 {
-    int r = entry_get(store, txn, parent, name, entry);
+    int r = entry_get(store, view, parent, name, entry);
     if (r != -ENOENT)
         return r;
     struct layout_record record;
-    r = record_get(store, txn, parent, &record, NULL);
+    r = record_get(store, view, parent, &record, NULL);
     return r < 0 ? r : S_ISDIR(record.mode) ? -ENOENT : -ENOTDIR;
 }
 
-int tree_is_below(struct store *store, MDB_txn *txn, uint64_t id, uint64_t ancestor)
+int tree_is_below(struct store *store, struct view *view, uint64_t id, uint64_t ancestor)
 {
     for (int depth = 0; depth < DEPTH_MAX; depth++) {
         if (id == ancestor)
@@ -71,7 +71,7 @@ int tree_is_below(struct store *store, MDB_txn *txn, uint64_t id, uint64_t ances
         if (id == STORE_ROOT_ID || id == STORE_STAGING_ID)
             return 0;
         struct layout_record record;
-        int r = record_get(store, txn, id, &record, NULL);
+        int r = record_get(store, view, id, &record, NULL);
         if (r < 0)
             return r;
         if (!S_ISDIR(record.mode))
@@ -81,23 +81,20 @@ int tree_is_below(struct store *store, MDB_txn *txn, uint64_t id, uint64_t ances
     return -ELOOP;
 }
 
-int tree_add(struct store *store, MDB_txn *txn, uint64_t parent, const char *name,
+int tree_add(struct store *store, struct view *view, uint64_t parent, const char *name,
              struct layout_record *record, const void *payload, uint64_t *id)
 {
     struct layout_record directory;
     struct entry entry;
     if (is_reserved(parent, name))
         return -EPERM;
-    int r = get_directory(store, txn, parent, &directory);
+    int r = get_directory(store, view, parent, &directory);
     if (r < 0)
         return r;
-    r = entry_get(store, txn, parent, name, &entry);
+    r = entry_get(store, view, parent, name, &entry);
     if (r != -ENOENT || name[0] == '\0')
         return r == 0 ? -EEXIST : r;
-    r = meta_new_id(store, txn, id);
-    if (r < 0)
-        return r;
-
+    *id = meta_new_ids(store, 1);
     if (directory.mode & S_ISGID) {
         record->gid = directory.gid;
         if (S_ISDIR(record->mode))
@@ -106,141 +103,144 @@ int tree_add(struct store *store, MDB_txn *txn, uint64_t parent, const char *nam
     if (S_ISDIR(record->mode))
         record->link = parent;
     entry = (struct entry){*id, record->mode & S_IFMT};
-    r = record_add(store, txn, *id, record, payload);
+    r = record_add(store, view, *id, record, payload);
     if (r == 0)
-        r = entry_put(store, txn, parent, name, &entry);
-    return r < 0 ? r : touch(store, txn, parent);
+        r = entry_put(store, view, parent, name, &entry);
+    return r < 0 ? r : touch(store, view, parent);
 }
 
-int tree_drop_link(struct store *store, MDB_txn *txn, uint64_t id, uint64_t *gone)
+int tree_drop_link(struct store *store, struct view *view, uint64_t id, uint64_t *gone)
 {
     struct layout_record record;
-    int r = record_get(store, txn, id, &record, NULL);
+    int r = record_get(store, view, id, &record, NULL);
     if (r < 0)
         return r;
     record.ctime = layout_now();
     record.nlink = record.nlink > 0 ? record.nlink - 1 : 0;
     *gone = record.nlink == 0 ? id : 0;
-    r = record_update(store, txn, id, &record);
+    r = record_update(store, view, id, &record);
     if (r == 0 && record.nlink == 0)
-        r = orphan_add(store, txn, id, LAYOUT_ORPHAN_RECORD);
+        r = orphan_add(store, view, id, LAYOUT_ORPHAN_RECORD);
     return r;
 }
 
 /* May what `entry` leads to be removed as a directory (or as something else)? */
-static int check_removable(struct store *store, MDB_txn *txn, const struct entry *entry,
+static int check_removable(struct store *store, struct view *view, const struct entry *entry,
                            bool want_dir)
 {
     if (S_ISDIR(entry->type) != want_dir)
         return want_dir ? -ENOTDIR : -EISDIR;
-    int none = want_dir ? entry_none(store, txn, entry->id) : 1;
+    int none = want_dir ? entry_none(store, view, entry->id) : 1;
     return none < 0 ? none : none ? 0 : -ENOTEMPTY;
 }
 
-int tree_remove(struct store *store, MDB_txn *txn, uint64_t parent, const char *name, bool want_dir,
-                uint64_t *gone)
+int tree_remove(struct store *store, struct view *view, uint64_t parent, const char *name,
+                bool want_dir, uint64_t *gone)
 {
     struct entry entry;
-    int r = tree_find(store, txn, parent, name, &entry);
+    int r = tree_find(store, view, parent, name, &entry);
     if (r == 0)
-        r = check_removable(store, txn, &entry, want_dir);
+        r = check_removable(store, view, &entry, want_dir);
     if (r == 0)
-        r = entry_remove(store, txn, parent, name);
+        r = entry_remove(store, view, parent, name);
     if (r == 0)
-        r = tree_drop_link(store, txn, entry.id, gone);
-    return r < 0 ? r : touch(store, txn, parent);
+        r = tree_drop_link(store, view, entry.id, gone);
+    return r < 0 ? r : touch(store, view, parent);
 }
 
-int tree_link(struct store *store, MDB_txn *txn, uint64_t id, uint64_t parent, const char *name)
+int tree_link(struct store *store, struct view *view, uint64_t id, uint64_t parent,
+              const char *name)
 {
     struct layout_record record, directory;
     struct entry entry;
     if (is_reserved(parent, name))
         return -EPERM;
-    int r = record_get(store, txn, id, &record, NULL);
+    int r = record_get(store, view, id, &record, NULL);
     if (r == 0 && S_ISDIR(record.mode))
         r = -EPERM;
     if (r == 0)
-        r = get_directory(store, txn, parent, &directory);
+        r = get_directory(store, view, parent, &directory);
     if (r < 0)
         return r;
-    r = entry_get(store, txn, parent, name, &entry);
+    r = entry_get(store, view, parent, name, &entry);
     if (r != -ENOENT)
         return r == 0 ? -EEXIST : r;
-    int staging = tree_is_below(store, txn, parent, STORE_STAGING_ID);
+    int staging = tree_is_below(store, view, parent, STORE_STAGING_ID);
     if (staging < 0)
         return staging;
 
-    if (!staging)
-        record.flags &= (uint8_t)~LAYOUT_HELD;
+    if (!staging && record_is_open(&record))
+        record.flags = (uint8_t)((record.flags & ~LAYOUT_HELD) | RECORD_ARRIVED);
     record.nlink++;
     record.ctime = layout_now();
     entry = (struct entry){id, record.mode & S_IFMT};
-    r = entry_put(store, txn, parent, name, &entry);
+    r = entry_put(store, view, parent, name, &entry);
     if (r == 0)
-        r = record_update(store, txn, id, &record);
+        r = record_update(store, view, id, &record);
     if (r == 0)
-        r = orphan_remove(store, txn, id);
-    return r < 0 ? r : touch(store, txn, parent);
+        r = orphan_remove(store, view, id);
+    return r < 0 ? r : touch(store, view, parent);
 }
 
 /* -------------------------------------------------------------- rename -- */
 
 /* What `entry` leads to now has its name in `parent`. */
-static int arrive(struct store *store, MDB_txn *txn, const struct entry *entry, uint64_t parent)
+static int arrive(struct store *store, struct view *view, const struct entry *entry,
+                  uint64_t parent)
 {
     struct layout_record record;
-    int r = record_get(store, txn, entry->id, &record, NULL);
+    int r = record_get(store, view, entry->id, &record, NULL);
     if (r < 0)
         return r;
     if (S_ISDIR(record.mode))
         record.link = parent;
-    if (record.place == LAYOUT_STAGED) {
-        int staging = tree_is_below(store, txn, parent, STORE_STAGING_ID);
+    if (record_is_open(&record)) {
+        int staging = tree_is_below(store, view, parent, STORE_STAGING_ID);
         if (staging < 0)
             return staging;
-        record.flags = staging ? LAYOUT_HELD : 0;
+        record.flags &= (uint8_t)~LAYOUT_HELD;
+        record.flags |= staging ? LAYOUT_HELD : RECORD_ARRIVED;
     }
     record.ctime = layout_now();
-    return record_update(store, txn, entry->id, &record);
+    return record_update(store, view, entry->id, &record);
 }
 
 /* A directory can't move below itself. */
-static int check_circle(struct store *store, MDB_txn *txn, const struct entry *moved,
+static int check_circle(struct store *store, struct view *view, const struct entry *moved,
                         uint64_t new_parent)
 {
-    int below = S_ISDIR(moved->type) ? tree_is_below(store, txn, new_parent, moved->id) : 0;
+    int below = S_ISDIR(moved->type) ? tree_is_below(store, view, new_parent, moved->id) : 0;
     return below > 0 ? -EINVAL : below;
 }
 
-static int exchange(struct store *store, MDB_txn *txn, uint64_t old_parent, const char *old_name,
-                    uint64_t new_parent, const char *new_name, const struct entry *old,
-                    const struct entry *new)
+static int exchange(struct store *store, struct view *view, uint64_t old_parent,
+                    const char *old_name, uint64_t new_parent, const char *new_name,
+                    const struct entry *old, const struct entry *new)
 {
-    int r = check_circle(store, txn, new, old_parent);
+    int r = check_circle(store, view, new, old_parent);
     if (r == 0)
-        r = entry_put(store, txn, old_parent, old_name, new);
+        r = entry_put(store, view, old_parent, old_name, new);
     if (r == 0)
-        r = entry_put(store, txn, new_parent, new_name, old);
-    return r < 0 ? r : arrive(store, txn, new, old_parent);
+        r = entry_put(store, view, new_parent, new_name, old);
+    return r < 0 ? r : arrive(store, view, new, old_parent);
 }
 
 /* `new` is NULL if the new name is free. */
-static int move(struct store *store, MDB_txn *txn, uint64_t old_parent, const char *old_name,
+static int move(struct store *store, struct view *view, uint64_t old_parent, const char *old_name,
                 uint64_t new_parent, const char *new_name, const struct entry *old,
                 const struct entry *new, uint64_t *gone)
 {
     int r = 0;
     if (new != NULL)
-        r = check_removable(store, txn, new, S_ISDIR(old->type));
+        r = check_removable(store, view, new, S_ISDIR(old->type));
     if (r == 0 && new != NULL)
-        r = tree_drop_link(store, txn, new->id, gone);
+        r = tree_drop_link(store, view, new->id, gone);
     if (r == 0)
-        r = entry_remove(store, txn, old_parent, old_name);
-    return r < 0 ? r : entry_put(store, txn, new_parent, new_name, old);
+        r = entry_remove(store, view, old_parent, old_name);
+    return r < 0 ? r : entry_put(store, view, new_parent, new_name, old);
 }
 
-int tree_rename(struct store *store, MDB_txn *txn, uint64_t old_parent, const char *old_name,
+int tree_rename(struct store *store, struct view *view, uint64_t old_parent, const char *old_name,
                 uint64_t new_parent, const char *new_name, unsigned flags, uint64_t *gone)
 {
     struct layout_record directory;
@@ -248,12 +248,12 @@ int tree_rename(struct store *store, MDB_txn *txn, uint64_t old_parent, const ch
     *gone = 0;
     if (is_reserved(new_parent, new_name))
         return -EPERM;
-    int r = tree_find(store, txn, old_parent, old_name, &old);
+    int r = tree_find(store, view, old_parent, old_name, &old);
     if (r == 0)
-        r = get_directory(store, txn, new_parent, &directory);
+        r = get_directory(store, view, new_parent, &directory);
     if (r < 0)
         return r;
-    r = entry_get(store, txn, new_parent, new_name, &new);
+    r = entry_get(store, view, new_parent, new_name, &new);
     bool exists = r == 0;
     if (r < 0 && r != -ENOENT)
         return r;
@@ -264,17 +264,17 @@ int tree_rename(struct store *store, MDB_txn *txn, uint64_t old_parent, const ch
     if (exists && old.id == new.id)
         return 0; /* rename(2): two names of one file, nothing happens */
 
-    r = check_circle(store, txn, &old, new_parent);
+    r = check_circle(store, view, &old, new_parent);
     if (r == 0)
         r = flags & STORE_RENAME_EXCHANGE
-                ? exchange(store, txn, old_parent, old_name, new_parent, new_name, &old, &new)
-                : move(store, txn, old_parent, old_name, new_parent, new_name, &old,
+                ? exchange(store, view, old_parent, old_name, new_parent, new_name, &old, &new)
+                : move(store, view, old_parent, old_name, new_parent, new_name, &old,
                        exists ? &new : NULL, gone);
     if (r == 0)
-        r = arrive(store, txn, &old, new_parent);
+        r = arrive(store, view, &old, new_parent);
     if (r == 0)
-        r = touch(store, txn, old_parent);
+        r = touch(store, view, old_parent);
     if (r == 0 && new_parent != old_parent)
-        r = touch(store, txn, new_parent);
+        r = touch(store, view, new_parent);
     return r;
 }

@@ -51,10 +51,10 @@ static int punch_list(struct store *store, const MDB_val *value)
 }
 
 /* 1: readers hold back what the lists from transaction `oldest` to `last` name. */
-static int punch_lists(struct store *store, MDB_txn *txn, size_t oldest, size_t last)
+static int punch_lists(struct store *store, struct view *view, size_t oldest, size_t last)
 {
     MDB_cursor *lists;
-    int rc = mdb_cursor_open(txn, ENV_FREE_TABLE, &lists);
+    int rc = mdb_cursor_open(view->txn, ENV_FREE_TABLE, &lists);
     if (rc != 0)
         return lmdb_error(rc);
     MDB_val k, v;
@@ -83,26 +83,20 @@ struct trimming {
  * who began before T, and by whoever has to go back to the last but one transaction after a crash:
  * the rule is LMDB's own (mdb.c: mdb_find_oldest).
  */
-static int trim_change(MDB_txn *txn, void *arg)
+static int trim_change(struct view *view, void *arg)
 {
     struct trimming *trimming = arg;
     struct store *store = trimming->store;
-    size_t last = mdb_txn_id(txn) - 1, oldest = last;
+    size_t last = mdb_txn_id(view->txn) - 1, oldest = last;
     int rc = mdb_reader_list(env_lmdb(store->env), note_reader, &oldest);
     if (rc < 0)
         return -EIO;
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
+    cleanup_view struct view lists = {0};
+    int r = view_open_committed(store, &lists);
     if (r == 0)
-        r = punch_lists(store, read.txn, oldest, last);
+        r = punch_lists(store, &lists, oldest, last);
     trimming->held_back = r == 1;
     return r < 0 ? r : 0;
-}
-
-/* What the last transaction freed is free to all only after one more. */
-static int bump(MDB_txn *txn, void *arg)
-{
-    return meta_renew(arg, txn);
 }
 
 int trim(struct store *store)
@@ -110,7 +104,9 @@ int trim(struct store *store)
     uint64_t commits = writer_commits(store->writer);
     if (atomic_exchange(&store->trimmed, commits) == commits)
         return 0;
-    (void)writer_run(store->writer, bump, store, store->page_size); /* on a full disk it may fail */
+    /* What the last transaction freed is free to all only after one more. On a full disk it may
+     * fail. */
+    (void)writer_run(store->writer, meta_renew, store, store->page_size);
     atomic_store(&store->trimmed, writer_commits(store->writer));
     /* More than one transaction may hold, so it has one to itself. */
     struct trimming trimming = {store, false};

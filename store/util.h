@@ -47,11 +47,12 @@ static inline void cleanup_unlock_p(pthread_mutex_t **mutex)
 
 static inline pthread_mutex_t *lock_mutex(pthread_mutex_t *mutex)
 {
-    (void)pthread_mutex_lock(mutex);
+    if (mutex != NULL)
+        (void)pthread_mutex_lock(mutex);
     return mutex;
 }
 
-/* Hold `mutex` until the end of the enclosing block. */
+/* Hold `mutex` (NULL: none) until the end of the enclosing block. */
 #define with_mutex(mutex)                                                           \
     cleanup(cleanup_unlock_p) pthread_mutex_t *held_mutex __attribute__((unused)) = \
         lock_mutex(mutex)
@@ -100,12 +101,23 @@ static inline int pread_exactly(int fd, void *buffer, size_t size, off_t offset)
     return (size_t)n < size ? -ENODATA : 0;
 }
 
-/* The monotonic clock in milliseconds, as exact as its tick: a few. */
-static inline int64_t coarse_ms(void)
+static inline int64_t clock_ms(clockid_t clock)
 {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+    clock_gettime(clock, &time);
     return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+/* The monotonic clock in milliseconds. */
+static inline int64_t monotonic_ms(void)
+{
+    return clock_ms(CLOCK_MONOTONIC);
+}
+
+/* The same, as exact as its tick: a few milliseconds. Cheaper. */
+static inline int64_t coarse_ms(void)
+{
+    return clock_ms(CLOCK_MONOTONIC_COARSE);
 }
 
 #define array_length(array) (sizeof(array) / sizeof((array)[0]))

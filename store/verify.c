@@ -30,9 +30,9 @@ void verify_stat(const struct store *store, struct store_stat *stat)
 bool verify_is_gone(struct store *store, uint64_t id)
 {
     struct layout_record record;
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
-    return r == 0 && record_get(store, read.txn, id, &record, NULL) == -ENOENT;
+    cleanup_view struct view view = {0};
+    int r = view_open(store, &view);
+    return r == 0 && record_get(store, &view, id, &record, NULL) == -ENOENT;
 }
 
 int verify_report(struct store *store, uint64_t id, uint64_t extent, const char *what)

@@ -34,28 +34,27 @@ static int set_times(struct layout_record *record, const struct set *set)
     bool atime = set->which & STORE_SET_ATIME, mtime = set->which & STORE_SET_MTIME;
     if (!atime && !mtime)
         return 0;
-    /* Bytes in a host file have their times there; an empty file may have none. */
-    cleanup_fd int fd =
-        record->place == LAYOUT_STAGED ? staging_open(set->store, set->id, O_WRONLY) : -ENOENT;
-    if (fd == -ENOENT) {
-        if (atime)
-            record->atime = layout_time(set->attr->atime);
-        if (mtime)
-            record->mtime = layout_time(set->attr->mtime);
-        return 0;
-    }
-    struct timespec omit = {.tv_nsec = UTIME_OMIT};
-    struct timespec times[2] = {atime ? set->attr->atime : omit, mtime ? set->attr->mtime : omit};
-    if (fd < 0)
-        return fd;
-    return futimens(fd, times) < 0 ? -errno : 0;
+    const struct timespec omit = {.tv_nsec = UTIME_OMIT};
+    const struct timespec times[2] = {
+        atime ? set->attr->atime : omit,
+        mtime ? set->attr->mtime : omit,
+    };
+    /* Bytes have their times with them. */
+    int r = record_is_open(record) ? staging_times(set->store, set->id, times) : -ENOENT;
+    if (r != -ENOENT)
+        return r;
+    if (atime)
+        record->atime = layout_time(set->attr->atime);
+    if (mtime)
+        record->mtime = layout_time(set->attr->mtime);
+    return 0;
 }
 
-static int set_change(MDB_txn *txn, void *arg)
+static int set_change(struct view *view, void *arg)
 {
     struct set *set = arg;
     struct layout_record record;
-    int r = record_get(set->store, txn, set->id, &record, NULL);
+    int r = record_get(set->store, view, set->id, &record, NULL);
     if (r < 0)
         return r;
     if (set->which & STORE_SET_MODE)
@@ -63,7 +62,7 @@ static int set_change(MDB_txn *txn, void *arg)
     set_owner(&record, set);
     record.ctime = layout_now();
     r = set_times(&record, set);
-    return r < 0 ? r : record_update(set->store, txn, set->id, &record);
+    return r < 0 ? r : record_update(set->store, view, set->id, &record);
 }
 
 static int set_size(struct store *store, uint64_t id, uint64_t size);
@@ -74,76 +73,67 @@ int store_setattr(struct store *store, uint64_t id, unsigned which, const struct
     int r = which & STORE_SET_SIZE ? set_size(store, id, attr->size) : 0;
     if (r == 0 && (which & ~(unsigned)STORE_SET_SIZE) != 0) {
         struct set set = {store, id, which, attr};
-        r = store_change(store, set_change, &set, store->page_size);
+        r = store_change(store, set_change, &set);
     }
     return r < 0 ? r : store_getattr(store, id, now);
 }
 
 /* ------------------------------------------------------------------ bytes -- */
 
-static int reopen_change(MDB_txn *txn, void *arg)
+static int reopen_change(struct view *view, void *arg)
 {
     struct set *set = arg;
     struct layout_record record;
-    int r = record_get(set->store, txn, set->id, &record, NULL);
+    int r = record_get(set->store, view, set->id, &record, NULL);
     if (r < 0)
         return r;
     if (!S_ISREG(record.mode))
         return S_ISDIR(record.mode) ? -EISDIR : -EINVAL;
-    if (record.place == LAYOUT_STAGED)
+    if (record_is_open(&record))
         return 0;
     if (record.size > 0)
         return -EPERM;
     record.place = LAYOUT_STAGED;
     memset(record.hash, 0, sizeof(record.hash));
-    return record_update(set->store, txn, set->id, &record);
+    return record_update(set->store, view, set->id, &record);
 }
 
-/* The host file of an unsealed file, made if this is its first byte. */
-static int open_for_writing(struct store *store, uint64_t id)
+/* An empty sealed file takes bytes again. */
+static int ready_for_bytes(struct store *store, uint64_t id)
 {
-    int fd = staging_open(store, id, O_WRONLY);
-    if (fd != -ENOENT)
-        return fd;
+    if (staging_has(store, id))
+        return 0;
     struct set set = {.store = store, .id = id};
-    int r = store_change(store, reopen_change, &set, store->page_size);
-    return r < 0 ? r : staging_open(store, id, O_WRONLY | O_CREAT);
+    return store_change(store, reopen_change, &set);
 }
 
+/* What is to be done to the bytes of a file. */
 struct bytes {
-    const void *buffer; /* NULL: allocate only */
+    const void *buffer;
     off_t offset;
     size_t size;
     int mode; /* of fallocate(2) */
 };
 
-static int write_bytes(int fd, const struct bytes *bytes)
+static int write_bytes(struct store *store, uint64_t id, const struct bytes *bytes)
 {
-    for (size_t done = 0; done < bytes->size;) {
-        ssize_t n = pwrite(fd, (const char *)bytes->buffer + done, bytes->size - done,
-                           bytes->offset + (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        done += (size_t)n;
-    }
-    return 0;
+    return staging_write(store, id, bytes->buffer, bytes->size, bytes->offset);
 }
 
-static int allocate_bytes(int fd, const struct bytes *bytes)
+static int allocate_bytes(struct store *store, uint64_t id, const struct bytes *bytes)
 {
-    return fallocate(fd, bytes->mode, bytes->offset, (off_t)bytes->size) < 0 ? -errno : 0;
+    return staging_allocate(store, id, bytes->mode, bytes->offset, (off_t)bytes->size);
 }
 
-static int truncate_bytes(int fd, const struct bytes *bytes)
+static int truncate_bytes(struct store *store, uint64_t id, const struct bytes *bytes)
 {
-    return ftruncate(fd, bytes->offset) < 0 ? -errno : 0;
+    return staging_truncate(store, id, (uint64_t)bytes->offset);
 }
 
-/* Do something to the bytes of a file, which nobody seals meanwhile. */
+/* Do it, and nobody seals the file meanwhile. */
 static int change_bytes(struct store *store, uint64_t id,
-                        int (*change)(int fd, const struct bytes *bytes), const struct bytes *bytes)
+                        int (*change)(struct store *store, uint64_t id, const struct bytes *bytes),
+                        const struct bytes *bytes)
 {
     if (store->read_only)
         return -EROFS;
@@ -154,8 +144,9 @@ static int change_bytes(struct store *store, uint64_t id,
         r = store_writer_open(store, id);
     if (r < 0)
         return r;
-    cleanup_fd int fd = open_for_writing(store, id);
-    r = fd < 0 ? fd : change(fd, bytes);
+    r = ready_for_bytes(store, id);
+    if (r == 0)
+        r = change(store, id, bytes);
     writers_leave(store, id);
     return r;
 }
@@ -182,5 +173,8 @@ int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, of
 
 int store_fsync(struct store *store, uint64_t id, bool data_only)
 {
-    return store->read_only ? 0 : staging_sync(store, id, data_only);
+    if (store->read_only)
+        return 0;
+    int r = staging_sync(store, id, data_only);
+    return r < 0 ? r : store_sync(store);
 }

@@ -21,7 +21,9 @@ struct job {
 
 struct writer {
     struct env *env;
-    size_t most; /* bytes in one transaction */
+    size_t most;    /* bytes in one transaction */
+    writer_fn *end; /* change of each; NULL: none */
+    void *arg;
     pthread_t thread;
     atomic_uint_fast64_t commits;
 
@@ -63,8 +65,11 @@ static int run_once(struct writer *writer, struct job *batch, const struct job *
     int r = env_write_begin(writer->env, &txn);
     if (r < 0)
         return r;
+    struct view view = view_of_transaction(writer->env, txn);
     for (struct job *job = batch; job != end && r == 0; job = job->next)
-        r = job->change(txn, job->arg);
+        r = job->change(&view, job->arg);
+    if (r == 0 && writer->end != NULL)
+        r = writer->end(&view, writer->arg);
     if (r < 0) {
         mdb_txn_abort(txn);
         return r;
@@ -117,13 +122,15 @@ static void *work(void *arg)
     return NULL;
 }
 
-int writer_start(struct env *env, size_t most, struct writer **out)
+int writer_start(struct env *env, size_t most, writer_fn *end, void *arg, struct writer **out)
 {
     struct writer *writer = calloc(1, sizeof(*writer));
     if (writer == NULL)
         return -ENOMEM;
     writer->env = env;
     writer->most = most;
+    writer->end = end;
+    writer->arg = arg;
     writer->last = &writer->first;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->queued, NULL);

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "env.h"
+#include "view.h"
 
 struct writer;
 
@@ -23,10 +23,11 @@ struct writer;
  * alone, set all its results anew, and have no effect outside that can't be repeated.
  * Returns 0, or a negative errno: then nothing of it stays.
  */
-typedef int writer_fn(MDB_txn *txn, void *arg);
+typedef int writer_fn(struct view *view, void *arg);
 
-/* `most`: bytes that changes of one transaction may write together, up to WRITER_BYTES_MAX. */
-int writer_start(struct env *env, size_t most, struct writer **out);
+/* `most`: bytes that changes of one transaction may write together, up to WRITER_BYTES_MAX. `end`
+ * is a change at the end of each transaction; NULL: none. */
+int writer_start(struct env *env, size_t most, writer_fn *end, void *arg, struct writer **out);
 /* Waits for what is queued. NULL is allowed. */
 void writer_stop(struct writer *writer);
 

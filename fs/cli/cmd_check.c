@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "beside.h"
 #include "cli.h"
 
 #include <errno.h>
@@ -56,7 +57,7 @@ static int check(void *arg)
     if (store_open(arguments->store, &options, &store, why) < 0)
         return cli_failure("check", "%s", why);
     progress_start(&progress, NULL, arguments->quiet);
-    if (!arguments->quiet && store_in_use(store, why))
+    if (beside_owner(store, "check", why) && !arguments->quiet)
         printf("the store is in use, %s: what changes during the check may go unchecked\n", why);
     struct store_observer observer = progress_observer(&progress);
     int r = store_check(store, &observer, &work);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "beside.h"
 #include "cli.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ static int export(void *arg)
     char why[STORE_WHY_MAX];
     if (store_open(arguments->store, &options, &store, why) < 0)
         return cli_failure("export", "%s", why);
+    (void)beside_owner(store, "export", why);
     progress_start(&progress, "export", arguments->quiet);
     struct store_observer observer = progress_observer(&progress);
     int r = store_export(store, arguments->from, arguments->to, &observer, &work);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "beside.h"
 #include "cli.h"
 
 #include <getopt.h>
@@ -66,7 +67,7 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
 {
     const struct mount_options *options = mount->options;
     cleanup_free char *purpose = NULL;
-    if (asprintf(&purpose, "mounted on %s", options->mountpoint) < 0) {
+    if (asprintf(&purpose, BESIDE_MOUNTED "%s", options->mountpoint) < 0) {
         snprintf(why, STORE_WHY_MAX, "out of memory");
         return -ENOMEM;
     }
@@ -76,8 +77,11 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         .create = !options->read_only,
         .purpose = purpose,
         .verify = options->verify,
+        .commit_ms = options->commit_ms,
+        .sync = options->sync,
         .leases_max = share.leases,
         .transaction_max = share.transaction,
+        .pending_max = share.pending,
         .sealed = on_sealed,
         .crowded = on_crowded,
         .warn = on_warning,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include "beside.h"
 #include "cli.h"
 
 #include <getopt.h>
@@ -131,7 +132,7 @@ static int show(void *arg)
     char why[STORE_WHY_MAX];
     if (store_open(arguments->store, &options, &store, why) < 0)
         return cli_failure("stat", "%s", why);
-    bool in_use = store_in_use(store, why);
+    bool in_use = beside_owner(store, "stat", why);
     int r = store_stat(store, true, &stat);
     store_close(store);
     if (r < 0)

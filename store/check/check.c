@@ -75,12 +75,12 @@ int check_next(struct check *check, struct scan *scan, const char *table, MDB_va
 
 static int check_meta(struct check *check)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     uint64_t next;
-    int r = env_read(check->store->env, &read);
+    int r = view_open_committed(check->store, &view);
     if (r < 0)
         return r;
-    r = meta_next_id(check->store, read.txn, &next);
+    r = meta_next_id(check->store, &view, &next);
     if (r < 0 || next < STORE_FIRST_ID)
         check_problem(check, "data.mdb", "table \"meta\" has no usable next id");
     return 0;

@@ -211,13 +211,13 @@ static void tell_extent(struct reading *reading, const struct extent *extent)
 }
 
 /* The next extent of the content: 1, or 0 at the end. */
-static int find_extent(const struct reading *reading, MDB_txn *txn, struct extent *extent)
+static int find_extent(const struct reading *reading, struct view *view, struct extent *extent)
 {
     struct store *store = reading->check->store;
     struct layout_extent_key key = {htobe64(reading->record->link), htobe64(reading->seek)};
     MDB_cursor *extents;
     MDB_val k = {sizeof(key), &key}, v;
-    int rc = mdb_cursor_open(txn, store->tables.extents, &extents);
+    int rc = mdb_cursor_open(view->txn, store->tables.extents, &extents);
     if (rc != 0)
         return lmdb_error(rc);
     rc = guard_cursor_get(extents, &k, &v, MDB_SET_RANGE);
@@ -230,15 +230,15 @@ static int find_extent(const struct reading *reading, MDB_txn *txn, struct exten
     if (be64toh(key.content) != reading->record->link)
         return 0;
     *extent = (struct extent){.offset = be64toh(key.offset), .size = v.mv_size};
-    extent->at = env_offset(store->env, txn, v.mv_data);
+    extent->at = env_offset(store->env, view->txn, v.mv_data);
     return 1;
 }
 
 /* Is the record still what it was? Its content goes away with it. */
-static bool still_there(const struct reading *reading, MDB_txn *txn)
+static bool still_there(const struct reading *reading, struct view *view)
 {
     struct layout_record now;
-    return record_get(reading->check->store, txn, reading->id, &now, NULL) == 0 &&
+    return record_get(reading->check->store, view, reading->id, &now, NULL) == 0 &&
            now.place == LAYOUT_EXTENTS && now.link == reading->record->link &&
            (now.nlink > 0 || !reading->whole);
 }
@@ -246,17 +246,17 @@ static bool still_there(const struct reading *reading, MDB_txn *txn)
 /* Find and read one extent: 1, or 0 at the end, or where the record was removed meanwhile. */
 static int read_extent(struct reading *reading, struct extent *extent)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(reading->check->store->env, &read);
+    cleanup_view struct view view = {0};
+    int r = view_open_committed(reading->check->store, &view);
     if (r < 0)
         return r;
-    if (!still_there(reading, read.txn)) {
+    if (!still_there(reading, &view)) {
         reading->whole = reading->hashed = false;
         return 0;
     }
-    r = find_extent(reading, read.txn, extent);
+    r = find_extent(reading, &view, extent);
     if (r < 0) {
-        env_read_done(&read);
+        view_close(&view);
         (void)check_bad(reading->problem, "cannot be found: %s", strerror(-r));
         *extent = (struct extent){.offset = reading->offset, .at = -1};
         tell_extent(reading, extent);

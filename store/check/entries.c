@@ -13,7 +13,7 @@
 /* What is looked at, in the transaction that found it. */
 struct subject {
     struct check *check;
-    MDB_txn *txn;
+    struct view *view;
     uint64_t parent;
     uint64_t place;
     char name[STORE_NAME_MAX + 1];
@@ -52,7 +52,7 @@ static bool check_name(struct subject *subject)
 static bool check_parent(struct subject *subject)
 {
     struct layout_record record;
-    int r = record_get(subject->check->store, subject->txn, subject->parent, &record, NULL);
+    int r = record_get(subject->check->store, subject->view, subject->parent, &record, NULL);
     if (r < 0 && r != -ENOENT)
         return true; /* that record is told of by itself */
     if (r < 0 || !S_ISDIR(record.mode) || record.nlink == 0)
@@ -71,7 +71,7 @@ static bool check_target(struct subject *subject, const MDB_val *value)
     if (value->mv_size != sizeof(*entry))
         return check_bad(subject->problem, "the entry is %zu bytes long", value->mv_size);
     memcpy(entry, value->mv_data, sizeof(*entry));
-    int r = record_get(subject->check->store, subject->txn, entry->id, &record, NULL);
+    int r = record_get(subject->check->store, subject->view, entry->id, &record, NULL);
     if (r == -ENOENT)
         return check_bad(subject->problem,
                          "the entry leads to record %" PRIu64 ", which does not exist", entry->id);
@@ -103,7 +103,7 @@ int check_entries(struct check *check)
     int r;
     scan_start(&scan, check->store, check->store->tables.entries);
     while ((r = check_next(check, &scan, "entries", &k, &v)) > 0) {
-        struct subject subject = {.check = check, .txn = scan.read.txn};
+        struct subject subject = {.check = check, .view = &scan.view};
         if (check_key(&subject, &k) && check_name(&subject) && check_parent(&subject) &&
             check_target(&subject, &v))
             continue;

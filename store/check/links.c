@@ -91,19 +91,19 @@ static void keep_suspects(struct window *window)
     window->count = kept;
 }
 
-static int recount(struct check *check, MDB_txn *txn, struct window *window)
+static int recount(struct check *check, struct view *view, struct window *window)
 {
     size_t kept = 0;
     for (size_t i = 0; i < window->count; i++) {
         struct layout_record record;
         uint64_t id = window->list[i].id;
-        if (record_get(check->store, txn, id, &record, NULL) == 0)
+        if (record_get(check->store, view, id, &record, NULL) == 0)
             window->list[kept++] = (struct links){id, expected_links(id, &record), 0};
     }
     window->count = kept;
     MDB_cursor *entries;
     MDB_val k, v;
-    int rc = mdb_cursor_open(txn, check->store->tables.entries, &entries);
+    int rc = mdb_cursor_open(view->txn, check->store->tables.entries, &entries);
     if (rc != 0)
         return lmdb_error(rc);
     while ((rc = guard_cursor_get(entries, &k, &v, MDB_NEXT)) == 0)
@@ -118,10 +118,10 @@ static int verify_suspects(struct check *check, struct window *window)
     if (window->count == 0)
         return 0;
     {
-        cleanup_read struct env_read read = {0};
-        int r = env_read(check->store->env, &read);
+        cleanup_view struct view view = {0};
+        int r = view_open_committed(check->store, &view);
         if (r == 0)
-            r = recount(check, read.txn, window);
+            r = recount(check, &view, window);
         if (r < 0)
             return r == -EIO ? 0 : r; /* the damage was told before */
     }

@@ -8,13 +8,13 @@
 #include "record.h"
 
 /* NULL: nothing is wrong. */
-static const char *judge(struct check *check, MDB_txn *txn, uint64_t id, const MDB_val *value)
+static const char *judge(struct check *check, struct view *view, uint64_t id, const MDB_val *value)
 {
     struct layout_record record;
     uint8_t why = value->mv_size == 1 ? *(uint8_t *)value->mv_data : 0;
     if (why != LAYOUT_ORPHAN_RECORD && why != LAYOUT_ORPHAN_CONTENT)
         return "it is in table \"orphans\" for an unknown reason";
-    int r = record_get(check->store, txn, id, &record, NULL);
+    int r = record_get(check->store, view, id, &record, NULL);
     if (why == LAYOUT_ORPHAN_CONTENT)
         return r == -ENOENT ? NULL : "it is a record, but in table \"orphans\" as a content";
     if (r == -ENOENT)
@@ -35,7 +35,7 @@ int check_orphans(struct check *check)
             continue;
         }
         memcpy(&big, k.mv_data, sizeof(big));
-        const char *problem = judge(check, scan.read.txn, be64toh(big), &v);
+        const char *problem = judge(check, &scan.view, be64toh(big), &v);
         if (problem == NULL)
             continue;
         char name[64];

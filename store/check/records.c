@@ -15,7 +15,7 @@
 /* What is looked at, in the transaction that found it. */
 struct subject {
     struct check *check;
-    MDB_txn *txn;
+    struct view *view;
     uint64_t id;
     struct layout_record record;
     const char *payload; /* inline */
@@ -102,7 +102,7 @@ static bool check_id(struct subject *subject)
     uint64_t id = subject->id;
     if (id < STORE_FIRST_ID && id != STORE_ROOT_ID && id != STORE_STAGING_ID)
         return check_bad(subject->problem, "the record has a reserved id");
-    int r = meta_next_id(subject->check->store, subject->txn, &next);
+    int r = meta_next_id(subject->check->store, subject->view, &next);
     if (r == 0 && id >= next)
         return check_bad(subject->problem, "the record has an id that was not given out yet");
     return true; /* that there is no next id was told before */
@@ -111,7 +111,7 @@ static bool check_id(struct subject *subject)
 static bool check_orphan(struct subject *subject)
 {
     bool nameless = subject->record.nlink == 0;
-    int why = orphan_get(subject->check->store, subject->txn, subject->id);
+    int why = orphan_get(subject->check->store, subject->view, subject->id);
     if (why < 0)
         return bad_table(subject, "orphans", why);
     if (why != 0 && why != LAYOUT_ORPHAN_RECORD)
@@ -131,7 +131,7 @@ static bool check_reference(struct subject *subject)
     uint32_t references;
     if (record->place != LAYOUT_EXTENTS)
         return true;
-    int r = content_references(store, subject->txn, record->link, record->size, record->hash,
+    int r = content_references(store, subject->view, record->link, record->size, record->hash,
                                &references);
     if (r == -ENOENT)
         return check_bad(subject->problem,
@@ -139,7 +139,7 @@ static bool check_reference(struct subject *subject)
                          record->link);
     if (r < 0)
         return bad_table(subject, "contents", r);
-    r = orphan_get(store, subject->txn, record->link);
+    r = orphan_get(store, subject->view, record->link);
     return r == 0 || (r < 0 ? bad_table(subject, "orphans", r)
                             : check_bad(subject->problem,
                                         "its content is to be removed by table \"orphans\""));
@@ -161,7 +161,7 @@ static bool check_parents(struct subject *subject)
         if (at == mark) /* Brent's way to find a circle: the mark follows in growing leaps */
             return check_bad(subject->problem,
                              "the directory is below itself: it can't be reached");
-        int r = record_get(subject->check->store, subject->txn, at, &above, NULL);
+        int r = record_get(subject->check->store, subject->view, at, &above, NULL);
         if (r < 0 && r != -ENOENT)
             return true; /* that record is told of by itself */
         if (r < 0 || !S_ISDIR(above.mode) || above.nlink == 0)
@@ -209,7 +209,7 @@ static bool judge(struct subject *subject, const MDB_val *value, bool *readable)
 
 static int check_record(struct check *check, struct scan *scan, uint64_t id, const MDB_val *value)
 {
-    struct subject subject = {.check = check, .txn = scan->read.txn, .id = id};
+    struct subject subject = {.check = check, .view = &scan->view, .id = id};
     bool readable;
     bool good = judge(&subject, value, &readable);
     if (!good) {
@@ -234,13 +234,13 @@ static int check_record(struct check *check, struct scan *scan, uint64_t id, con
 /* Without it nothing can be reached. */
 static int check_present(struct check *check, uint64_t id)
 {
-    cleanup_read struct env_read read = {0};
+    cleanup_view struct view view = {0};
     struct layout_record record;
-    int r = env_read(check->store->env, &read);
+    int r = view_open_committed(check->store, &view);
     if (r < 0)
         return r;
-    if (record_get(check->store, read.txn, id, &record, NULL) == -ENOENT) {
-        env_read_done(&read);
+    if (record_get(check->store, &view, id, &record, NULL) == -ENOENT) {
+        view_close(&view);
         check_record_problem(check, id, "the record is missing");
     }
     return 0;

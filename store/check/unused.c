@@ -50,7 +50,7 @@ static int fill(struct check *check, struct window *window)
         if (id <= window->last)
             continue; /* one more extent of it */
         window->last = id;
-        int why = orphan_get(check->store, window->extents.read.txn, id);
+        int why = orphan_get(check->store, &window->extents.view, id);
         window->list[window->count++] = (struct content){id, 0, why != 0};
     }
     scan_pause(&window->extents);
@@ -92,12 +92,12 @@ static int count_records(struct check *check, const struct window *window)
 }
 
 /* Any: one that is being removed may have lost its first ones. */
-static bool has_extents(struct check *check, MDB_txn *txn, uint64_t id)
+static bool has_extents(struct check *check, struct view *view, uint64_t id)
 {
     struct layout_extent_key key = {htobe64(id), 0};
     MDB_cursor *extents;
     MDB_val k = {sizeof(key), &key}, v;
-    if (mdb_cursor_open(txn, check->store->tables.extents, &extents) != 0)
+    if (mdb_cursor_open(view->txn, check->store->tables.extents, &extents) != 0)
         return false;
     int rc = guard_cursor_get(extents, &k, &v, MDB_SET_RANGE);
     mdb_cursor_close(extents);
@@ -108,9 +108,9 @@ static bool has_extents(struct check *check, MDB_txn *txn, uint64_t id)
 /* Has it extents, and is no orphan, now? */
 static bool is_there(struct check *check, uint64_t id)
 {
-    cleanup_read struct env_read read = {0};
-    return env_read(check->store->env, &read) == 0 && has_extents(check, read.txn, id) &&
-           orphan_get(check->store, read.txn, id) == 0;
+    cleanup_view struct view view = {0};
+    return view_open_committed(check->store, &view) == 0 && has_extents(check, &view, id) &&
+           orphan_get(check->store, &view, id) == 0;
 }
 
 static void tell(struct check *check, uint64_t id, const char *text)
@@ -130,7 +130,7 @@ static void tell_unused(struct check *check, const struct window *window)
 }
 
 /* What is wrong with one entry of table "contents"; NULL: nothing. */
-static const char *judge(struct check *check, const struct window *window, MDB_txn *txn,
+static const char *judge(struct check *check, const struct window *window, struct view *view,
                          uint64_t id, uint32_t references)
 {
     const struct content *content = find(window, id);
@@ -139,7 +139,7 @@ static const char *judge(struct check *check, const struct window *window, MDB_t
                    ? NULL
                    : "table \"contents\" has a wrong number of files that have it";
     /* New since the extents were counted, unless it has none now either. */
-    return has_extents(check, txn, id) ? NULL : "it is in table \"contents\", but has no extents";
+    return has_extents(check, view, id) ? NULL : "it is in table \"contents\", but has no extents";
 }
 
 static int check_table(struct check *check, const struct window *window)
@@ -161,7 +161,7 @@ static int check_table(struct check *check, const struct window *window)
         uint64_t id = be64toh(key.content);
         const char *problem = id < window->first || id > window->last
                                   ? NULL
-                                  : judge(check, window, scan.read.txn, id, value.references);
+                                  : judge(check, window, &scan.view, id, value.references);
         if (problem == NULL)
             continue;
         scan_pause(&scan);

@@ -92,7 +92,7 @@ void batch_clear(struct batch *batch)
 struct run {
     struct batch *batch;
     struct store *store;
-    MDB_txn *txn;
+    struct view *view;
     uint64_t id; /* the next free one */
 };
 
@@ -101,7 +101,7 @@ static int existing(const struct run *run, const struct batch_item *item, struct
 {
     if (item->parent->fresh)
         return -ENOENT;
-    return entry_get(run->store, run->txn, item->parent->id, item->name, entry);
+    return entry_get(run->store, run->view, item->parent->id, item->name, entry);
 }
 
 /* Let the item's name lead to a record, instead of what it led to. */
@@ -112,14 +112,14 @@ static int put_name(const struct run *run, struct batch_item *item, uint64_t id)
     struct entry old;
     int r = existing(run, item, &old);
     if (r == -ENOENT)
-        return entry_add(run->store, run->txn, parent, item->name, &entry);
+        return entry_add(run->store, run->view, parent, item->name, &entry);
     if (r == 0)
-        r = tree_drop_link(run->store, run->txn, old.id, &item->gone);
+        r = tree_drop_link(run->store, run->view, old.id, &item->gone);
     if (r == 0)
-        r = entry_put(run->store, run->txn, parent, item->name, &entry);
+        r = entry_put(run->store, run->view, parent, item->name, &entry);
     if (r < 0 || item->gone == 0)
         return r;
-    r = reap_at_once(run->store, run->txn, item->gone);
+    r = reap_at_once(run->store, run->view, item->gone);
     if (r == 0)
         item->gone = 0;
     return r < 0 ? r : 0;
@@ -131,7 +131,7 @@ static int make_directory(struct run *run, struct batch_item *item)
     item->record.link = item->parent->id;
     child->id = run->id++;
     child->fresh = true;
-    int r = record_add(run->store, run->txn, child->id, &item->record, NULL);
+    int r = record_add(run->store, run->view, child->id, &item->record, NULL);
     return r < 0 ? r : put_name(run, item, child->id);
 }
 
@@ -154,12 +154,12 @@ static int put_directory(struct run *run, struct batch_item *item)
     if (r < 0 || child->failed)
         return r;
     child->id = old.id;
-    r = record_get(run->store, run->txn, child->id, &record, NULL);
+    r = record_get(run->store, run->view, child->id, &record, NULL);
     if (r < 0)
         return r;
     item->record.link = record.link;
     item->record.btime = record.btime;
-    return record_update(run->store, run->txn, child->id, &item->record);
+    return record_update(run->store, run->view, child->id, &item->record);
 }
 
 /* The bytes that came with the item, as a content. */
@@ -171,9 +171,9 @@ static int put_content(struct run *run, struct batch_item *item)
     uint64_t next;
     record->link = run->id++;
     XXH3_128bits_reset(run->batch->hash);
-    int r = content_write(store, run->txn, record->link, &payload, 0, run->batch->hash, &next);
+    int r = content_write(store, run->view, record->link, &payload, 0, run->batch->hash, &next);
     hash_finish(run->batch->hash, record->hash);
-    return r < 0 ? r : content_enter(store, run->txn, record->link, record->size, record->hash);
+    return r < 0 ? r : content_enter(store, run->view, record->link, record->size, record->hash);
 }
 
 static int put_payload(struct run *run, struct batch_item *item)
@@ -182,7 +182,7 @@ static int put_payload(struct run *run, struct batch_item *item)
     record->place = LAYOUT_EXTENTS;
     if (item->content != 0) {
         record->link = item->content;
-        return ingest_adopt(run->store, run->txn, item->content, record->size, record->hash);
+        return ingest_adopt(run->store, run->view, item->content, record->size, record->hash);
     }
     if (record->size > run->store->inline_max)
         return put_content(run, item);
@@ -215,10 +215,10 @@ static int put_file(struct run *run, struct batch_item *item)
     if (item->shared != NULL)
         item->shared->id = id;
     if (r == 0)
-        r = record_add(run->store, run->txn, id, &item->record, item->payload);
+        r = record_add(run->store, run->view, id, &item->record, item->payload);
     if (r < 0)
         return r;
-    return nameless ? orphan_add(run->store, run->txn, id, LAYOUT_ORPHAN_RECORD)
+    return nameless ? orphan_add(run->store, run->view, id, LAYOUT_ORPHAN_RECORD)
                     : put_name(run, item, id);
 }
 
@@ -233,22 +233,23 @@ static int put_link(struct run *run, struct batch_item *item)
         return r;
     if (existing(run, item, &old) == 0 && old.id == id)
         return 0;
-    r = record_get(store, run->txn, id, &record, NULL);
+    r = record_get(store, run->view, id, &record, NULL);
     if (r < 0)
         return r;
     item->record.mode = record.mode;
     record.nlink++;
-    r = record_update(store, run->txn, id, &record);
+    r = record_update(store, run->view, id, &record);
     if (r == 0)
-        r = orphan_remove(store, run->txn, id);
+        r = orphan_remove(store, run->view, id);
     return r < 0 ? r : put_name(run, item, id);
 }
 
-static int change(MDB_txn *txn, void *arg)
+static int change(struct view *view, void *arg)
 {
     struct batch *batch = arg;
-    struct run run = {.batch = batch, .store = batch->store, .txn = txn};
-    int r = meta_new_ids(batch->store, txn, batch->ids, &run.id);
+    struct run run = {.batch = batch, .store = batch->store, .view = view};
+    run.id = meta_new_ids(batch->store, batch->ids);
+    int r = 0;
     for (size_t i = 0; i < batch->count && r == 0; i++) {
         struct batch_item *item = &batch->items[i];
         item->result = 0;
@@ -265,5 +266,5 @@ int batch_run(struct batch *batch)
     if (batch->count == 0)
         return 0;
     int r = ingest_room(batch->store, batch->bytes);
-    return r < 0 ? r : store_change(batch->store, change, batch, batch->bytes);
+    return r < 0 ? r : store_transact_alone(batch->store, change, batch, batch->bytes);
 }

@@ -235,9 +235,9 @@ static int set_top(struct store *store, uint64_t id, bool fresh, const struct st
 
 static int is_empty(struct store *store, uint64_t id)
 {
-    cleanup_read struct env_read read = {0};
-    int r = env_read(store->env, &read);
-    return r < 0 ? r : entry_none(store, read.txn, id);
+    cleanup_view struct view view = {0};
+    int r = view_open_committed(store, &view);
+    return r < 0 ? r : entry_none(store, &view, id);
 }
 
 static int find_top(struct importing *import, const char *to, const struct stat *st)

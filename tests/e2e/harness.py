@@ -510,6 +510,15 @@ def publish(path, content, temporary=None):
     os.rename(temporary, path)
 
 
+def sync(path):
+    """Make a file, or a directory, and all that was changed before, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def is_sealed(path):
     """A published file shows no write bits."""
     return os.stat(path).st_mode & 0o222 == 0

@@ -92,6 +92,7 @@ class Load:
         self.remove(key)
         with self.journal.operation("write", key, self.version):
             write_file(self.mount / key, self.content(key))
+            harness.sync(self.mount / key)
 
     def remove(self, key):
         with self.journal.operation("remove", key, self.version), contextlib.suppress(FileNotFoundError):
@@ -122,7 +123,7 @@ class Crash(harness.Case):
     def one_round(self, maker, seed):
         """Load, kill at a random moment. Returns what each key may be at now."""
         journals = [Journal(self.path(f"journal{seed}.{number}")) for number in range(self.WRITERS)]
-        with mounted(self.store) as mount:
+        with mounted(self.store, "sync") as mount:
             run("find", mount.path, mount.staging, "-type", "f", "-delete")  # also temporary files of the round before
             for number in range(self.WRITERS):
                 os.makedirs(mount / f"w{number}", exist_ok=True)
@@ -198,13 +199,16 @@ class Leftovers(harness.Case):
         with mounted(self.store) as mount:
             for index, size in enumerate(versions.SIZES):
                 write_file(mount / f"closed{index}", versions.content("closed", index, size))
+                harness.sync(mount / f"closed{index}")
             opened = []
             for index in range(5):
                 file = open(mount / f"open{index}", "wb", buffering=0)
                 file.write(b"written %d" % index)
+                os.fsync(file.fileno())
                 opened.append(file)
             os.rename(mount / "open4", mount / "renamed")
             os.unlink(mount / "open3")
+            harness.sync(mount.path)
             mount.kill()
             for file in opened:
                 with contextlib.suppress(OSError):
@@ -229,6 +233,8 @@ class Leftovers(harness.Case):
             with open(staged + "/open", "wb", buffering=0) as file:
                 file.write(b"half")
                 write_file(staged + "/closed", b"whole")
+                harness.sync(staged + "/open")
+                harness.sync(staged + "/closed")
                 mount.kill()
                 with contextlib.suppress(OSError):
                     file.close()
@@ -272,6 +278,7 @@ class Leftovers(harness.Case):
         for _ in range(harness.scaled(8, least=3)):
             with mounted(self.store) as mount:
                 write_file(mount / "temporary", whole)
+                harness.sync(mount / "temporary")
                 child = harness.Child(self.rename_or_die, mount)
                 time.sleep(maker.uniform(0, 0.2))
                 mount.kill()
@@ -296,6 +303,7 @@ class Leftovers(harness.Case):
             file.write(b"x")
             os.chmod(mount / "file", 0o640)
             os.utime(mount / "file", ns=(1, 1_234_567_891_234_567_891))
+            os.fsync(file.fileno())
             mount.kill()
             with contextlib.suppress(OSError):
                 file.close()

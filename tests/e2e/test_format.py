@@ -195,6 +195,8 @@ class Format(harness.Case):
             write_file(os.path.join(mount.staging, "held"), b"held")
             with open(mount / "open", "wb", buffering=0) as file:
                 file.write(b"unfinished")
+                for path in (mount / "open", os.path.join(mount.staging, "held")):
+                    harness.sync(path)
                 with Reader(self.store) as reader:
                     for name, id_, _ in reader.entries(ROOT):
                         self.assertEqual(os.lstat(mount / name).st_ino, id_)
@@ -208,6 +210,7 @@ class Format(harness.Case):
                     self.assertEqual((record["place"], record["flags"] & HELD), (STAGED, HELD))
                     self.assertEqual(reader.payload(held, record), b"held")
             harness.wait_sealed(mount / "open")
+            harness.sync(mount.path)
             with Reader(self.store) as reader:
                 record = reader.record(unfinished)
                 self.assertEqual((record["place"], record["inline"]), (INLINE, b"unfinished"))

@@ -180,6 +180,7 @@ class Helpers(harness.Case):
             command = ("mount", "-t", "lmdbfs", self.store, point)
             run(*command)
             write_file(os.path.join(point, "file"), b"x")
+            harness.sync(os.path.join(point, "file"))
             pid = harness.daemon_pid(point)
             daemon = os.pidfd_open(pid)
             os.kill(pid, 9)

@@ -18,7 +18,7 @@ struct seen {
 
 struct examination {
     struct store *store;
-    MDB_txn *txn;
+    struct view view;
     struct seen *records; /* by id */
     size_t count, room;
     uint64_t next_id;
@@ -38,7 +38,7 @@ static uint64_t walk(struct examination *examination, MDB_dbi table,
     MDB_cursor *cursor;
     MDB_val k, v;
     uint64_t n = 0;
-    assert_int_equal(mdb_cursor_open(examination->txn, table, &cursor), 0);
+    assert_int_equal(mdb_cursor_open(examination->view.txn, table, &cursor), 0);
     for (; mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0; n++)
         each(examination, &k, &v);
     mdb_cursor_close(cursor);
@@ -244,7 +244,7 @@ static const char *check_extent(const struct examination *examination, const str
     sound(is_zero(payload + header.length, padded - header.length) &&
               is_zero((char *)v->mv_data + used, front - used),
           "content %lu at %lu: padding", seen->record.link, offset);
-    off_t place = env_offset(examination->store->env, examination->txn, v->mv_data);
+    off_t place = env_offset(examination->store->env, examination->view.txn, v->mv_data);
     sound((place + (off_t)front) % (off_t)page == 0, "content %lu at %lu lies at %ld",
           seen->record.link, offset, (long)place);
     *length = header.length;
@@ -258,7 +258,7 @@ static void check_content_entry(const struct examination *examination, const str
     memcpy(key.hash, seen->record.hash, sizeof(key.hash));
     MDB_val k = {sizeof(key), &key}, v;
     struct layout_content content;
-    sound(mdb_get(examination->txn, examination->store->tables.contents, &k, &v) == 0 &&
+    sound(mdb_get(examination->view.txn, examination->store->tables.contents, &k, &v) == 0 &&
               v.mv_size == sizeof(content),
           "content %lu is not in its table", seen->record.link);
     memcpy(&content, v.mv_data, sizeof(content));
@@ -275,7 +275,7 @@ static uint64_t check_content(const struct examination *examination, const struc
     XXH3_128bits_reset(hash);
     check_content_entry(examination, seen);
     assert_int_equal(
-        mdb_cursor_open(examination->txn, examination->store->tables.extents, &extents), 0);
+        mdb_cursor_open(examination->view.txn, examination->store->tables.extents, &extents), 0);
     uint64_t offset = 0, n = 0;
     for (; offset < seen->record.size; n++) {
         struct layout_extent_key key = {htobe64(seen->record.link), htobe64(offset)};
@@ -310,9 +310,9 @@ static void check_contents(struct examination *examination)
             contents++;
         }
     MDB_stat stat;
-    mdb_stat(examination->txn, examination->store->tables.contents, &stat);
+    mdb_stat(examination->view.txn, examination->store->tables.contents, &stat);
     sound(stat.ms_entries == contents, "%zu contents, %lu in records", stat.ms_entries, contents);
-    mdb_stat(examination->txn, examination->store->tables.extents, &stat);
+    mdb_stat(examination->view.txn, examination->store->tables.extents, &stat);
     /* Half-written contents are orphans, and have extents that no record knows. */
     sound(stat.ms_entries == extents ||
               (stat.ms_entries > extents && examination->found.orphans > 0),
@@ -344,9 +344,10 @@ static void check_host_files(struct examination *examination)
 struct examined examine(struct store *store)
 {
     struct examination examination = {.store = store};
-    assert_int_equal(env_read_begin(store->env, &examination.txn), 0);
+    assert_int_equal(store_sync(store), 0);
+    assert_int_equal(view_open_committed(store, &examination.view), 0);
     MDB_val k = {strlen(LAYOUT_META_NEXT_ID), (void *)LAYOUT_META_NEXT_ID}, v;
-    assert_int_equal(mdb_get(examination.txn, store->tables.meta, &k, &v), 0);
+    assert_int_equal(mdb_get(examination.view.txn, store->tables.meta, &k, &v), 0);
     assert_int_equal(v.mv_size, sizeof(examination.next_id));
     memcpy(&examination.next_id, v.mv_data, sizeof(examination.next_id));
 
@@ -356,7 +357,7 @@ struct examined examine(struct store *store)
     check_names(&examination);
     check_contents(&examination);
     check_host_files(&examination);
-    env_read_end(store->env, examination.txn);
+    view_close(&examination.view);
     free(examination.records);
     return examination.found;
 }

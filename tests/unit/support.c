@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "support.h"
 
+#include "store/meta.h"
+
 #include <ftw.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
@@ -217,28 +219,53 @@ int host_file(const void *bytes, size_t size)
 
 /* ----------------------------------------------------------- transactions -- */
 
-MDB_txn *begin_change(struct store *store)
+static struct view *new_view(void)
 {
+    struct view *view = calloc(1, sizeof(*view));
+    must(view != NULL);
+    return view;
+}
+
+struct view *begin_change(struct store *store)
+{
+    struct view *view = new_view();
     MDB_txn *txn = NULL;
-    must(env_write_begin(store->env, &txn) == 0);
-    return txn;
+    must(store_sync(store) == 0 && env_write_begin(store->env, &txn) == 0);
+    *view = view_of_transaction(store->env, txn);
+    return view;
 }
 
-void commit_change(struct store *store, MDB_txn *txn)
+void commit_change(struct store *store, struct view *view)
 {
-    must(env_write_commit(store->env, txn) == 0);
+    must(meta_save(view, store) == 0 && env_write_commit(store->env, view->txn) == 0);
+    free(view);
 }
 
-MDB_txn *begin_read(struct store *store)
+struct view *begin_read(struct store *store)
 {
-    MDB_txn *txn = NULL;
-    must(env_read_begin(store->env, &txn) == 0);
-    return txn;
+    struct view *view = new_view();
+    must(view_open(store, view) == 0);
+    return view;
 }
 
-void end_read(struct store *store, MDB_txn *txn)
+void end_read(struct store *store, struct view *view)
 {
-    env_read_end(store->env, txn);
+    (void)store;
+    view_close(view);
+    free(view);
+}
+
+int env_read(struct env *env, struct env_read *read)
+{
+    read->env = env;
+    return env_read_begin(env, &read->txn);
+}
+
+void env_read_done(struct env_read *read)
+{
+    if (read->txn != NULL)
+        env_read_end(read->env, read->txn);
+    read->txn = NULL;
 }
 
 /* ------------------------------------------------------------- randomness -- */

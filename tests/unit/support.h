@@ -93,11 +93,20 @@ int host_file(const void *bytes, size_t size);
 /* ----------------------------------------------------------- transactions -- */
 
 /* A write transaction of the test's own; the store's writer waits for it. */
-MDB_txn *begin_change(struct store *store);
-void commit_change(struct store *store, MDB_txn *txn);
+struct view *begin_change(struct store *store);
+void commit_change(struct store *store, struct view *view);
 /* One that only looks. */
-MDB_txn *begin_read(struct store *store);
-void end_read(struct store *store, MDB_txn *txn);
+struct view *begin_read(struct store *store);
+void end_read(struct store *store, struct view *view);
+
+/* A read transaction that ends with its block: cleanup_read struct env_read read = {0}; */
+struct env_read {
+    struct env *env;
+    MDB_txn *txn;
+};
+int env_read(struct env *env, struct env_read *read);
+void env_read_done(struct env_read *read);
+#define cleanup_read cleanup(env_read_done)
 
 /* ------------------------------------------------------------- randomness -- */
 

@@ -131,10 +131,11 @@ static void rot(struct store *store, uint64_t id, uint64_t offset)
     struct layout_record record;
     struct span span;
     char byte;
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(record_get(store, txn, id, &record, NULL), 0);
-    assert_int_equal(content_locate(store, txn, record.link, record.size, offset, 1, &span, 1), 1);
-    end_read(store, txn);
+    assert_int_equal(store_sync(store), 0);
+    struct view *view = begin_read(store);
+    assert_int_equal(record_get(store, view, id, &record, NULL), 0);
+    assert_int_equal(content_locate(store, view, record.link, record.size, offset, 1, &span, 1), 1);
+    end_read(store, view);
     assert_int_equal(pread(env_fd(store->env), &byte, 1, span.offset), 1);
     byte = (char)~byte;
     assert_int_equal(pwrite(env_fd(store->env), &byte, 1, span.offset), 1);

@@ -123,6 +123,7 @@ static void write_and_close(struct store *store, uint64_t id, uint64_t version)
     must(store_writer_open(store, id) == 0);
     must(store_write(store, id, bytes, size_of(version), 0) == (ssize_t)size_of(version));
     store_writer_close(store, id);
+    must(store_fsync(store, id, true) == 0);
     free(bytes);
 }
 
@@ -209,6 +210,7 @@ static void change_until_killed(struct fixture *fixture, struct shared *shared,
 {
     pthread_t threads[THREADS];
     struct worker workers[THREADS];
+    fixture->options.sync = true; /* acknowledged is durable */
     fixture_open(fixture);
     must(store_recover(fixture->store) == 0);
     for (unsigned i = 0; i < THREADS; i++) {

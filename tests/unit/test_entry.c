@@ -19,17 +19,17 @@ static struct entry file(uint64_t id)
 
 static void put(struct store *store, uint64_t parent, const char *name, uint64_t id)
 {
-    MDB_txn *txn = begin_change(store);
+    struct view *view = begin_change(store);
     struct entry entry = file(id);
-    assert_int_equal(entry_put(store, txn, parent, name, &entry), 0);
-    commit_change(store, txn);
+    assert_int_equal(entry_put(store, view, parent, name, &entry), 0);
+    commit_change(store, view);
 }
 
 static int removed(struct store *store, uint64_t parent, const char *name)
 {
-    MDB_txn *txn = begin_change(store);
-    int r = entry_remove(store, txn, parent, name);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    int r = entry_remove(store, view, parent, name);
+    commit_change(store, view);
     return r;
 }
 
@@ -37,9 +37,9 @@ static int removed(struct store *store, uint64_t parent, const char *name)
 static int64_t get(struct store *store, uint64_t parent, const char *name)
 {
     struct entry entry;
-    MDB_txn *txn = begin_read(store);
-    int r = entry_get(store, txn, parent, name, &entry);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    int r = entry_get(store, view, parent, name, &entry);
+    end_read(store, view);
     return r < 0 ? r : (int64_t)entry.id;
 }
 
@@ -68,9 +68,9 @@ static struct listed *list(struct store *store, uint64_t parent, uint64_t cursor
 {
     struct listed *listed = calloc(1, sizeof(*listed));
     listed->room = room;
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(entry_list(store, txn, parent, cursor, note, listed), 0);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    assert_int_equal(entry_list(store, view, parent, cursor, note, listed), 0);
+    end_read(store, view);
     return listed;
 }
 
@@ -102,15 +102,15 @@ static void type_is_kept(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
     const mode_t types[] = {S_IFREG, S_IFDIR, S_IFLNK};
-    MDB_txn *txn = begin_change(store);
+    struct view *view = begin_change(store);
     for (size_t i = 0; i < array_length(types); i++) {
         struct entry entry = {200 + i, types[i] | 0644}, found;
-        assert_int_equal(entry_put(store, txn, DIR, "x", &entry), 0);
-        assert_int_equal(entry_get(store, txn, DIR, "x", &found), 0);
+        assert_int_equal(entry_put(store, view, DIR, "x", &entry), 0);
+        assert_int_equal(entry_get(store, view, DIR, "x", &found), 0);
         assert_int_equal(found.type, types[i]);
     }
-    assert_int_equal(entry_remove(store, txn, DIR, "x"), 0);
-    commit_change(store, txn);
+    assert_int_equal(entry_remove(store, view, DIR, "x"), 0);
+    commit_change(store, view);
 }
 
 static void names_have_1_to_255_bytes(void **state)
@@ -132,11 +132,11 @@ static void names_have_1_to_255_bytes(void **state)
     memset(name, 'n', 256);
     name[256] = '\0';
     const struct entry entry = file(1);
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(entry_put(store, txn, DIR, name, &entry), -ENAMETOOLONG);
-    assert_int_equal(entry_remove(store, txn, DIR, name), -ENAMETOOLONG);
-    assert_int_equal(entry_put(store, txn, DIR, "", &entry), -ENOENT);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(entry_put(store, view, DIR, name, &entry), -ENAMETOOLONG);
+    assert_int_equal(entry_remove(store, view, DIR, name), -ENAMETOOLONG);
+    assert_int_equal(entry_put(store, view, DIR, "", &entry), -ENOENT);
+    commit_change(store, view);
     assert_int_equal(get(store, DIR, name), -ENAMETOOLONG);
     assert_int_equal(get(store, DIR, ""), -ENOENT);
     check_count(store, DIR, 255);
@@ -169,30 +169,30 @@ static void directory_without_entries_is_empty(void **state)
     struct store *store = ((struct fixture *)*state)->store;
     put(store, DIR - 1, "before", 1);
     put(store, DIR + 1, "behind", 1);
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(entry_none(store, txn, DIR), 1);
-    assert_int_equal(entry_none(store, txn, DIR + 1), 0);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    assert_int_equal(entry_none(store, view, DIR), 1);
+    assert_int_equal(entry_none(store, view, DIR + 1), 0);
+    end_read(store, view);
     check_count(store, DIR, 0);
     put(store, DIR, "x", 1);
-    txn = begin_read(store);
-    assert_int_equal(entry_none(store, txn, DIR), 0);
-    end_read(store, txn);
+    view = begin_read(store);
+    assert_int_equal(entry_none(store, view, DIR), 0);
+    end_read(store, view);
 }
 
 static void fill(struct store *store, unsigned count)
 {
-    MDB_txn *txn = begin_change(store);
+    struct view *view = begin_change(store);
     for (unsigned i = 0; i < count; i++) {
         char name[32];
         struct entry entry = file(1000 + i);
         snprintf(name, sizeof(name), "file-%u", i);
-        assert_int_equal(entry_put(store, txn, DIR, name, &entry), 0);
+        assert_int_equal(entry_put(store, view, DIR, name, &entry), 0);
         /* Neighbours that must not be listed. */
-        assert_int_equal(entry_put(store, txn, DIR - 1, name, &entry), 0);
-        assert_int_equal(entry_put(store, txn, DIR + 1, name, &entry), 0);
+        assert_int_equal(entry_put(store, view, DIR - 1, name, &entry), 0);
+        assert_int_equal(entry_put(store, view, DIR + 1, name, &entry), 0);
     }
-    commit_change(store, txn);
+    commit_change(store, view);
 }
 
 static void listing_has_all_in_the_order_of_places(void **state)

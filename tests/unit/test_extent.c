@@ -45,11 +45,12 @@ static bool write_step(struct store *store, struct content *content)
 {
     struct payload payload = {.fd = host_file(content->bytes, content->size),
                               .size = content->size};
-    MDB_txn *txn = begin_change(store);
+    struct view *view = begin_change(store);
     uint64_t next = 0;
     assert_int_equal(
-        content_write(store, txn, content->id, &payload, content->offset, content->hash, &next), 0);
-    commit_change(store, txn);
+        content_write(store, view, content->id, &payload, content->offset, content->hash, &next),
+        0);
+    commit_change(store, view);
     close(payload.fd);
     assert_true(next > content->offset && next <= content->size);
     content->offset = next;
@@ -71,9 +72,9 @@ static void check_range(struct store *store, const struct content *content, uint
     struct span spans[SPANS];
     size_t end = offset + length < content->size ? offset + length : content->size;
     size_t expected = offset < end ? end - offset : 0;
-    MDB_txn *txn = begin_read(store);
-    int n = content_locate(store, txn, content->id, content->size, offset, length, spans, SPANS);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    int n = content_locate(store, view, content->id, content->size, offset, length, spans, SPANS);
+    end_read(store, view);
     assert_in_range(n, expected > 0, SPANS);
     char *found = malloc(expected + 1);
     size_t done = 0;
@@ -110,9 +111,9 @@ static void check_all(struct store *store, const struct content *content)
 static uint64_t extents(struct store *store)
 {
     MDB_stat stat;
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(mdb_stat(txn, store->tables.extents, &stat), 0);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    assert_int_equal(mdb_stat(view->txn, store->tables.extents, &stat), 0);
+    end_read(store, view);
     return stat.ms_entries;
 }
 
@@ -120,9 +121,9 @@ static void clear(struct store *store, uint64_t content)
 {
     int r = 1;
     while (r == 1) {
-        MDB_txn *txn = begin_change(store);
-        r = content_clear(store, txn, content);
-        commit_change(store, txn);
+        struct view *view = begin_change(store);
+        r = content_clear(store, view, content);
+        commit_change(store, view);
     }
     assert_int_equal(r, 0);
 }
@@ -169,8 +170,8 @@ static void values_have_the_documented_form(void **state)
         struct content content = written(store, 100 + i, sizes[i]);
         struct layout_extent_key key = {htobe64(content.id), 0};
         MDB_val k = {sizeof(key), &key}, v;
-        MDB_txn *txn = begin_read(store);
-        assert_int_equal(mdb_get(txn, store->tables.extents, &k, &v), 0);
+        struct view *view = begin_read(store);
+        assert_int_equal(mdb_get(view->txn, store->tables.extents, &k, &v), 0);
         size_t length = sizes[i] < EXTENT ? sizes[i] : EXTENT;
         if (sizes[i] <= 4080) {
             assert_int_equal(v.mv_size, sizes[i] < 2015 ? 2015 : sizes[i]);
@@ -191,7 +192,7 @@ static void values_have_the_documented_form(void **state)
             assert_memory_equal((char *)v.mv_data + 4080, content.bytes, length);
             assert_zero((char *)v.mv_data + 4080 + length, v.mv_size - 4080 - length);
         }
-        end_read(store, txn);
+        end_read(store, view);
         clear(store, content.id);
         free_content(&content);
     }
@@ -235,9 +236,9 @@ static void large_content_takes_several_transactions(void **state)
     assert_memory_equal(digest, expected, 16);
 
     uint64_t all = extents(store);
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(content_clear(store, txn, 100), 1);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(content_clear(store, view, 100), 1);
+    commit_change(store, view);
     assert_in_range(extents(store), 1, all - 1);
     clear(store, 100);
     assert_int_equal(extents(store), 0);
@@ -301,9 +302,9 @@ static void places_outlive_churn(void **state)
     struct store *store = ((struct fixture *)*state)->store;
     struct content kept = written(store, 5000, 3 * EXTENT + 5);
     struct span before[8], after[8];
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(content_locate(store, txn, kept.id, kept.size, 0, kept.size, before, 8), 4);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    assert_int_equal(content_locate(store, view, kept.id, kept.size, 0, kept.size, before, 8), 4);
+    end_read(store, view);
     struct random random = random_new(2);
     for (unsigned n = 0; n < scaled(300, 60); n++) {
         uint64_t id = random_below(&random, 2) ? 4000 + n % 20 : 6000 + n % 20;
@@ -312,9 +313,9 @@ static void places_outlive_churn(void **state)
         check_range(store, &other, 0, other.size);
         free_content(&other);
     }
-    txn = begin_read(store);
-    assert_int_equal(content_locate(store, txn, kept.id, kept.size, 0, kept.size, after, 8), 4);
-    end_read(store, txn);
+    view = begin_read(store);
+    assert_int_equal(content_locate(store, view, kept.id, kept.size, 0, kept.size, after, 8), 4);
+    end_read(store, view);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(before[i].offset, after[i].offset);
         assert_int_equal(before[i].length, after[i].length);
@@ -334,9 +335,9 @@ static int locate(struct store *store, uint64_t content, uint64_t size, uint64_t
                   size_t length, int max)
 {
     struct span spans[SPANS];
-    MDB_txn *txn = begin_read(store);
-    int n = content_locate(store, txn, content, size, offset, length, spans, max);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    int n = content_locate(store, view, content, size, offset, length, spans, max);
+    end_read(store, view);
     return n;
 }
 
@@ -357,9 +358,9 @@ static void remove_extent(struct store *store, uint64_t content, uint64_t offset
 {
     struct layout_extent_key key = {htobe64(content), htobe64(offset)};
     MDB_val k = {sizeof(key), &key};
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(mdb_del(txn, store->tables.extents, &k, NULL), 0);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(mdb_del(view->txn, store->tables.extents, &k, NULL), 0);
+    commit_change(store, view);
 }
 
 static void missing_extent_is_eio(void **state)
@@ -418,9 +419,9 @@ static void file_that_shrank_is_enodata(void **state)
         XXH3_state_t *hash = XXH3_createState();
         XXH3_128bits_reset(hash);
         uint64_t next;
-        MDB_txn *txn = begin_change(store);
-        assert_int_equal(content_write(store, txn, 100, &payload, 0, hash, &next), -ENODATA);
-        mdb_txn_abort(txn);
+        struct view *view = begin_change(store);
+        assert_int_equal(content_write(store, view, 100, &payload, 0, hash, &next), -ENODATA);
+        mdb_txn_abort(view->txn);
         assert_int_equal(payload_read(&payload, 0, bytes, cases[i]), -ENODATA);
         assert_int_equal(payload_read(&payload, 1, bytes, cases[i] - 2), 0);
         XXH3_freeState(hash);
@@ -438,9 +439,10 @@ static void payload_can_be_in_memory(void **state)
     struct store *store = ((struct fixture *)*state)->store;
     struct content content = new_content(100, 2 * EXTENT + 3);
     struct payload payload = {.fd = -1, .bytes = content.bytes, .size = content.size};
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(content_write(store, txn, 100, &payload, 0, content.hash, &content.offset), 0);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(content_write(store, view, 100, &payload, 0, content.hash, &content.offset),
+                     0);
+    commit_change(store, view);
     assert_int_equal(content.offset, content.size);
     check_all(store, &content);
     clear(store, 100);
@@ -451,14 +453,14 @@ static void content_is_entered_once(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
     uint8_t hash[16] = {1, 2, 3};
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(content_leave(store, txn, 100, 5000, hash), 0); /* half written */
-    assert_int_equal(content_enter(store, txn, 100, 5000, hash), 0);
-    assert_int_equal(content_enter(store, txn, 100, 5000, hash), -EEXIST);
-    assert_int_equal(content_enter(store, txn, 101, 5000, hash), 0); /* the same bytes twice */
-    assert_int_equal(content_leave(store, txn, 100, 5000, hash), 0);
-    assert_int_equal(content_enter(store, txn, 100, 5000, hash), 0);
-    mdb_txn_abort(txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(content_leave(store, view, 100, 5000, hash), 0); /* half written */
+    assert_int_equal(content_enter(store, view, 100, 5000, hash), 0);
+    assert_int_equal(content_enter(store, view, 100, 5000, hash), -EEXIST);
+    assert_int_equal(content_enter(store, view, 101, 5000, hash), 0); /* the same bytes twice */
+    assert_int_equal(content_leave(store, view, 100, 5000, hash), 0);
+    assert_int_equal(content_enter(store, view, 100, 5000, hash), 0);
+    mdb_txn_abort(view->txn);
 }
 
 /* Not where the pages of this machine lie: a store of another one. */

@@ -9,31 +9,31 @@
 static void table_keeps_id_and_reason(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
-    MDB_txn *txn = begin_change(store);
+    struct view *view = begin_change(store);
     uint64_t id = 0;
     enum layout_orphan why;
-    assert_int_equal(orphan_get(store, txn, 100), 0);
-    assert_int_equal(orphan_next(store, txn, 0, &id, &why), -ENOENT);
-    assert_int_equal(orphan_remove(store, txn, 100), 0);
+    assert_int_equal(orphan_get(store, view, 100), 0);
+    assert_int_equal(orphan_next(store, view, 0, &id, &why), -ENOENT);
+    assert_int_equal(orphan_remove(store, view, 100), 0);
 
-    assert_int_equal(orphan_add(store, txn, 300, LAYOUT_ORPHAN_CONTENT), 0);
-    assert_int_equal(orphan_add(store, txn, 100, LAYOUT_ORPHAN_RECORD), 0);
-    assert_int_equal(orphan_add(store, txn, 100, LAYOUT_ORPHAN_RECORD), 0);
-    assert_int_equal(orphan_get(store, txn, 100), LAYOUT_ORPHAN_RECORD);
-    assert_int_equal(orphan_get(store, txn, 300), LAYOUT_ORPHAN_CONTENT);
-    assert_int_equal(orphan_get(store, txn, 200), 0);
+    assert_int_equal(orphan_add(store, view, 300, LAYOUT_ORPHAN_CONTENT), 0);
+    assert_int_equal(orphan_add(store, view, 100, LAYOUT_ORPHAN_RECORD), 0);
+    assert_int_equal(orphan_add(store, view, 100, LAYOUT_ORPHAN_RECORD), 0);
+    assert_int_equal(orphan_get(store, view, 100), LAYOUT_ORPHAN_RECORD);
+    assert_int_equal(orphan_get(store, view, 300), LAYOUT_ORPHAN_CONTENT);
+    assert_int_equal(orphan_get(store, view, 200), 0);
 
-    assert_int_equal(orphan_next(store, txn, 0, &id, &why), 0);
+    assert_int_equal(orphan_next(store, view, 0, &id, &why), 0);
     assert_int_equal(id, 100);
     assert_int_equal(why, LAYOUT_ORPHAN_RECORD);
-    assert_int_equal(orphan_next(store, txn, 101, &id, &why), 0);
+    assert_int_equal(orphan_next(store, view, 101, &id, &why), 0);
     assert_int_equal(id, 300);
     assert_int_equal(why, LAYOUT_ORPHAN_CONTENT);
-    assert_int_equal(orphan_next(store, txn, 301, &id, &why), -ENOENT);
+    assert_int_equal(orphan_next(store, view, 301, &id, &why), -ENOENT);
 
-    assert_int_equal(orphan_remove(store, txn, 100), 0);
-    assert_int_equal(orphan_get(store, txn, 100), 0);
-    mdb_txn_abort(txn);
+    assert_int_equal(orphan_remove(store, view, 100), 0);
+    assert_int_equal(orphan_get(store, view, 100), 0);
+    mdb_txn_abort(view->txn);
 }
 
 static void damaged_entry_is_eio(void **state)
@@ -42,11 +42,11 @@ static void damaged_entry_is_eio(void **state)
     uint64_t big = htobe64(100), id;
     enum layout_orphan why;
     MDB_val k = {sizeof(big), &big}, v = {2, (void *)"xy"};
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(mdb_put(txn, store->tables.orphans, &k, &v, 0), 0);
-    assert_int_equal(orphan_get(store, txn, 100), -EIO);
-    assert_int_equal(orphan_next(store, txn, 0, &id, &why), -EIO);
-    mdb_txn_abort(txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(mdb_put(view->txn, store->tables.orphans, &k, &v, 0), 0);
+    assert_int_equal(orphan_get(store, view, 100), -EIO);
+    assert_int_equal(orphan_next(store, view, 0, &id, &why), -EIO);
+    mdb_txn_abort(view->txn);
 }
 
 /* ------------------------------------------------------------------- removal -- */
@@ -54,6 +54,7 @@ static void damaged_entry_is_eio(void **state)
 static uint64_t extents(struct store *store)
 {
     struct store_stat stat;
+    must(store_sync(store) == 0);
     must(store_stat(store, false, &stat) == 0);
     return stat.extents;
 }
@@ -61,6 +62,7 @@ static uint64_t extents(struct store *store)
 static bool no_orphans(void *arg)
 {
     struct store_stat stat;
+    must(store_sync(arg) == 0);
     must(store_stat(arg, false, &stat) == 0);
     return stat.orphans == 0;
 }
@@ -158,6 +160,7 @@ static void unsealed_orphan_takes_its_host_file_along(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
     uint64_t id = write_unsealed(store, STORE_ROOT_ID, "a", "bytes", 5);
+    assert_int_equal(store_fsync(store, id, false), 0);
     assert_int_equal(examine(store).staged_files, 1);
     assert_int_equal(store_unlink(store, STORE_ROOT_ID, "a"), 0);
     assert_true(wait_for(no_orphans, store));
@@ -221,11 +224,11 @@ static void many_orphans_go_at_once(void **state)
     assert_int_equal(examine(store).orphans, 300);
     uint64_t ids[300];
     size_t count = 0;
-    MDB_txn *txn = begin_read(store);
+    struct view *view = begin_read(store);
     enum layout_orphan why;
-    for (uint64_t from = 0; orphan_next(store, txn, from, &ids[count], &why) == 0; count++)
+    for (uint64_t from = 0; orphan_next(store, view, from, &ids[count], &why) == 0; count++)
         from = ids[count] + 1;
-    end_read(store, txn);
+    end_read(store, view);
     assert_int_equal(count, 300);
     /* All but one are let go. */
     for (size_t i = 1; i < count; i++)
@@ -290,12 +293,12 @@ static void storm_of_removals_forgets_nothing(void **state)
         assert_int_equal(store_unlink(store, STORE_ROOT_ID, name), 0);
     }
     assert_int_equal(examine(store).orphans, 4);
-    MDB_txn *txn = begin_change(store); /* nothing can be removed meanwhile */
+    struct view *view = begin_change(store); /* nothing can be removed meanwhile */
     for (unsigned i = 0; i < 40000; i++)
         keeper_reap(store->keeper, 1000000 + i);
     for (size_t i = 0; i < array_length(ids); i++)
         store_lease_drop(store, ids[i], 1);
-    mdb_txn_abort(txn);
+    mdb_txn_abort(view->txn);
     assert_true(wait_for(one_orphan, store));
     for (size_t i = 0; i < array_length(ids); i++)
         assert_true(is_gone(store, ids[i]));

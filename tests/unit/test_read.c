@@ -134,15 +134,15 @@ static void damage_is_eio(void **state)
     struct store *store = fixture->store;
     char *bytes = random_bytes(3, 3 * EXTENT), *found = malloc(3 * EXTENT);
     uint64_t id = write_file(store, ROOT, "a", bytes, 3 * EXTENT);
-    MDB_txn *txn = begin_change(store);
+    struct view *view = begin_change(store);
     MDB_cursor *cursor;
     MDB_val k, v;
-    assert_int_equal(mdb_cursor_open(txn, store->tables.extents, &cursor), 0);
+    assert_int_equal(mdb_cursor_open(view->txn, store->tables.extents, &cursor), 0);
     assert_int_equal(mdb_cursor_get(cursor, &k, &v, MDB_FIRST), 0);
     assert_int_equal(mdb_cursor_get(cursor, &k, &v, MDB_NEXT), 0);
     assert_int_equal(mdb_cursor_del(cursor, 0), 0);
     mdb_cursor_close(cursor);
-    commit_change(store, txn);
+    commit_change(store, view);
     assert_int_equal(store_read(store, id, found, 3 * EXTENT, 0), -EIO);
     assert_int_equal(store_read(store, id, found, 1, (off_t)EXTENT), -EIO);
     assert_int_equal(store_read(store, id, found, EXTENT, 0), EXTENT);
@@ -317,6 +317,7 @@ static void reader_process_beside_a_writer_sees_whole_versions(void **state)
     }
     close(ends[1]);
     assert_int_equal(read(ends[0], &byte, 1), 1);
+    fixture->options.sync = true; /* others see what is committed */
     fixture_open(fixture);
     struct churn churn = {.store = fixture->store};
     pthread_rwlock_init(&churn.directory, NULL);

@@ -22,9 +22,9 @@ static struct layout_record record_of(mode_t mode, uint64_t size)
 static void add(struct store *store, uint64_t id, const struct layout_record *record,
                 const void *payload)
 {
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(record_add(store, txn, id, record, payload), 0);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(record_add(store, view, id, record, payload), 0);
+    commit_change(store, view);
 }
 
 static void check(struct store *store, uint64_t id, const struct layout_record *record,
@@ -32,14 +32,14 @@ static void check(struct store *store, uint64_t id, const struct layout_record *
 {
     struct layout_record found;
     MDB_val bytes;
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(record_get(store, txn, id, &found, NULL), 0);
+    struct view *view = begin_read(store);
+    assert_int_equal(record_get(store, view, id, &found, NULL), 0);
     assert_memory_equal(&found, record, sizeof(found));
-    assert_int_equal(record_get(store, txn, id, &found, &bytes), 0);
+    assert_int_equal(record_get(store, view, id, &found, &bytes), 0);
     assert_int_equal(bytes.mv_size, size);
     if (size > 0)
         assert_memory_equal(bytes.mv_data, payload, size);
-    end_read(store, txn);
+    end_read(store, view);
 }
 
 static void payload_of_every_inline_size_is_kept(void **state)
@@ -54,9 +54,9 @@ static void payload_of_every_inline_size_is_kept(void **state)
     }
     /* And all of them lie in leaves. */
     MDB_stat stat;
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(mdb_stat(txn, store->tables.records, &stat), 0);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    assert_int_equal(mdb_stat(view->txn, store->tables.records, &stat), 0);
+    end_read(store, view);
     assert_int_equal(stat.ms_overflow_pages, 0);
 }
 
@@ -85,13 +85,13 @@ static void missing_record_is_enoent(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
     struct layout_record record = record_of(S_IFREG, 0);
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(record_get(store, txn, 100, &record, NULL), -ENOENT);
-    assert_int_equal(record_update(store, txn, 100, &record), -ENOENT);
-    assert_int_equal(record_remove(store, txn, 100), -ENOENT);
-    assert_int_equal(record_get(store, txn, 0, &record, NULL), -ENOENT);
-    assert_int_equal(record_get(store, txn, UINT64_MAX, &record, NULL), -ENOENT);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(record_get(store, view, 100, &record, NULL), -ENOENT);
+    assert_int_equal(record_update(store, view, 100, &record), -ENOENT);
+    assert_int_equal(record_remove(store, view, 100), -ENOENT);
+    assert_int_equal(record_get(store, view, 0, &record, NULL), -ENOENT);
+    assert_int_equal(record_get(store, view, UINT64_MAX, &record, NULL), -ENOENT);
+    commit_change(store, view);
 }
 
 static void id_is_added_once_and_in_any_order(void **state)
@@ -101,9 +101,9 @@ static void id_is_added_once_and_in_any_order(void **state)
     for (size_t i = 0; i < array_length(ids); i++) {
         struct layout_record record = record_of(S_IFREG, 3);
         add(store, ids[i], &record, "abc");
-        MDB_txn *txn = begin_change(store);
-        assert_int_equal(record_add(store, txn, ids[i], &record, "xyz"), -EEXIST);
-        commit_change(store, txn);
+        struct view *view = begin_change(store);
+        assert_int_equal(record_add(store, view, ids[i], &record, "xyz"), -EEXIST);
+        commit_change(store, view);
         check(store, ids[i], &record, "abc", 3);
     }
 }
@@ -119,10 +119,10 @@ static void update_keeps_the_payload(void **state)
         add(store, id, &record, bytes + id);
     record.mode = S_IFREG | 0600;
     record.nlink = 5;
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(record_update(store, txn, 105, &record), 0);
-    assert_int_equal(record_update(store, txn, 100, &record), 0);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(record_update(store, view, 105, &record), 0);
+    assert_int_equal(record_update(store, view, 100, &record), 0);
+    commit_change(store, view);
     check(store, 100, &record, bytes, store->inline_max);
     check(store, 105, &record, bytes + 105, store->inline_max);
 }
@@ -139,9 +139,9 @@ static void replace_gives_another_payload(void **state)
     random_fill(3, bytes, sizeof(bytes));
     for (size_t i = 0; i < array_length(sizes); i++) {
         struct layout_record record = record_of(S_IFREG | 0644, sizes[i]);
-        MDB_txn *txn = begin_change(store);
-        assert_int_equal(record_replace(store, txn, 100, &record, bytes), 0);
-        commit_change(store, txn);
+        struct view *view = begin_change(store);
+        assert_int_equal(record_replace(store, view, 100, &record, bytes), 0);
+        commit_change(store, view);
         check(store, 100, &record, bytes, sizes[i]);
     }
 }
@@ -152,11 +152,11 @@ static void removed_record_is_gone(void **state)
     struct layout_record record = record_of(S_IFREG, 0);
     add(store, 100, &record, NULL);
     add(store, 101, &record, NULL);
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(record_remove(store, txn, 100), 0);
-    assert_int_equal(record_get(store, txn, 100, &record, NULL), -ENOENT);
-    assert_int_equal(record_get(store, txn, 101, &record, NULL), 0);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(record_remove(store, view, 100), 0);
+    assert_int_equal(record_get(store, view, 100, &record, NULL), -ENOENT);
+    assert_int_equal(record_get(store, view, 101, &record, NULL), 0);
+    commit_change(store, view);
 }
 
 static void walk_finds_all_in_order(void **state)
@@ -166,15 +166,15 @@ static void walk_finds_all_in_order(void **state)
     const uint64_t ids[] = {STORE_ROOT_ID, STORE_STAGING_ID, 100, 200, 256, 1 << 20, INT64_MAX};
     for (size_t i = 2; i < array_length(ids); i++)
         add(store, ids[i], &record, NULL);
-    MDB_txn *txn = begin_read(store);
+    struct view *view = begin_read(store);
     uint64_t id = 0;
     for (size_t i = 0; i < array_length(ids); i++) {
-        assert_int_equal(record_next(store, txn, id, &id, &record), 0);
+        assert_int_equal(record_next(store, view, id, &id, &record), 0);
         assert_int_equal(id, ids[i]);
         id++;
     }
-    assert_int_equal(record_next(store, txn, id, &id, &record), -ENOENT);
-    end_read(store, txn);
+    assert_int_equal(record_next(store, view, id, &id, &record), -ENOENT);
+    end_read(store, view);
 }
 
 /* ------------------------------------------------------------------- damage -- */
@@ -183,9 +183,9 @@ static void put_raw(struct store *store, uint64_t id, const void *bytes, size_t 
 {
     uint64_t big = htobe64(id);
     MDB_val k = {sizeof(big), &big}, v = {size, (void *)bytes};
-    MDB_txn *txn = begin_change(store);
-    assert_int_equal(mdb_put(txn, store->tables.records, &k, &v, 0), 0);
-    commit_change(store, txn);
+    struct view *view = begin_change(store);
+    assert_int_equal(mdb_put(view->txn, store->tables.records, &k, &v, 0), 0);
+    commit_change(store, view);
 }
 
 static void check_refused(struct store *store, const void *bytes, size_t size)
@@ -195,16 +195,16 @@ static void check_refused(struct store *store, const void *bytes, size_t size)
     uint64_t id = 0;
     char buffer[8];
     put_raw(store, 100, bytes, size);
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(record_get(store, txn, 100, &record, NULL), -EIO);
-    assert_int_equal(record_next(store, txn, 50, &id, &record), -EIO);
-    end_read(store, txn);
+    struct view *view = begin_read(store);
+    assert_int_equal(record_get(store, view, 100, &record, NULL), -EIO);
+    assert_int_equal(record_next(store, view, 50, &id, &record), -EIO);
+    end_read(store, view);
     assert_int_equal(id, 100);
     assert_int_equal(store_getattr(store, 100, &attr), -EIO);
     assert_int_equal(store_read(store, 100, buffer, sizeof(buffer), 0), -EIO);
-    txn = begin_change(store);
-    assert_int_equal(record_update(store, txn, 100, &record), -EIO);
-    mdb_txn_abort(txn);
+    view = begin_change(store);
+    assert_int_equal(record_update(store, view, 100, &record), -EIO);
+    mdb_txn_abort(view->txn);
 }
 
 static void record_that_makes_no_sense_is_eio(void **state)

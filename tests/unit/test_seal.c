@@ -73,6 +73,8 @@ static void file_of_every_size_is_sealed_with_its_hash(void **state)
         assert_true(attr.sealed);
         assert_int_equal(attr.size, sizes[i]);
         assert_int_equal(attr.mode, S_IFREG | (sizes[i] > 0 ? 0444 : 0644));
+        assert_true(holds(store, id, bytes, sizes[i]));
+        assert_int_equal(store_sync(store), 0);
         assert_true(has_hash(store, id, bytes, sizes[i]));
         assert_true(holds(store, id, bytes, sizes[i]));
         assert_int_equal(store_seal(store, id), 0);
@@ -404,8 +406,10 @@ static void transactions_are_as_large_as_they_may_be(void **state)
         struct store *store = fixture->store;
         uint64_t id = write_unsealed(store, ROOT, small ? "a" : "b", bytes, size);
         struct store_stat before, after;
+        assert_int_equal(store_sync(store), 0);
         assert_int_equal(store_stat(store, false, &before), 0);
         assert_int_equal(store_seal(store, id), 0);
+        assert_int_equal(store_sync(store), 0);
         assert_int_equal(store_stat(store, false, &after), 0);
         commits[small] = after.commits - before.commits;
         assert_true(holds(store, id, bytes, size));

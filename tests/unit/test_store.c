@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "store/ingest.h"
+#include "store/staging.h"
 
 #define ROOT STORE_ROOT_ID
 #define STAGING STORE_STAGING_ID
@@ -288,9 +289,9 @@ static void change_format(struct fixture *fixture, const struct layout_format *f
     fixture->options.read_only = false;
     fixture_open(fixture);
     MDB_val k = {6, (void *)"format"}, v = {size, (void *)format};
-    MDB_txn *txn = begin_change(fixture->store);
-    assert_int_equal(mdb_put(txn, fixture->store->tables.meta, &k, &v, 0), 0);
-    commit_change(fixture->store, txn);
+    struct view *view = begin_change(fixture->store);
+    assert_int_equal(mdb_put(view->txn, fixture->store->tables.meta, &k, &v, 0), 0);
+    commit_change(fixture->store, view);
     fixture_close(fixture);
 }
 
@@ -479,6 +480,7 @@ static void reader_beside_a_writer_sees_what_it_commits(void **state)
         char *bytes = random_bytes(round, round * 100000);
         write_file(fixture->store, ROOT, name, bytes, round * 100000);
         store_write(fixture->store, unsealed, &"abcde"[round], 1, (off_t)round);
+        assert_int_equal(store_fsync(fixture->store, unsealed, false), 0);
         free(bytes);
         tell(reader.fd);
         await(reader.fd);
@@ -612,6 +614,7 @@ static void figures_are_true(void **state)
     assert_int_equal(store_lease(store, large), 0);
 
     struct store_stat stat;
+    assert_int_equal(store_sync(store), 0);
     assert_int_equal(store_stat(store, true, &stat), 0);
     assert_int_equal(stat.format, 1);
     assert_int_equal(stat.page_size, 4096);
@@ -685,6 +688,7 @@ static void leave_a_mess(struct fixture *fixture, int fd)
     must(ingest_content(store, &payload, NULL, NULL, &left.content, hash) == 0);
     /* Sealed, but the host file was not removed yet; one that never was a record's. */
     left.sealed = write_file(store, ROOT, "sealed", bytes, 3000);
+    must(staging_settle(store) == 0 && store_sync(store) == 0);
     static const uint64_t never = 0x123456;
     const uint64_t extra[] = {left.sealed, never};
     for (size_t i = 0; i < 2; i++) {

@@ -22,20 +22,21 @@ static void rot(struct store *store, off_t at)
 /* Where the payload of a record has its byte `offset`. */
 static off_t place_of(struct store *store, uint64_t id, uint64_t offset)
 {
+    assert_int_equal(store_sync(store), 0);
     struct layout_record record;
     MDB_val payload;
     struct span span;
-    MDB_txn *txn = begin_read(store);
-    assert_int_equal(record_get(store, txn, id, &record, &payload), 0);
+    struct view *view = begin_read(store);
+    assert_int_equal(record_get(store, view, id, &record, &payload), 0);
     off_t place;
     if (record.place == LAYOUT_INLINE) {
-        place = env_offset(store->env, txn, payload.mv_data) + (off_t)offset;
+        place = env_offset(store->env, view->txn, payload.mv_data) + (off_t)offset;
     } else {
-        assert_int_equal(content_locate(store, txn, record.link, record.size, offset, 1, &span, 1),
+        assert_int_equal(content_locate(store, view, record.link, record.size, offset, 1, &span, 1),
                          1);
         place = span.offset;
     }
-    end_read(store, txn);
+    end_read(store, view);
     return place;
 }
 

@@ -21,7 +21,7 @@ static struct bench start(struct fixture *fixture, size_t map_size)
     assert_int_equal(env_write_begin(bench.env, &txn), 0);
     assert_int_equal(env_open_tables(bench.env, txn, true), 0);
     assert_int_equal(env_write_commit(bench.env, txn), 0);
-    assert_int_equal(writer_start(bench.env, WRITER_BYTES_MAX, &bench.writer), 0);
+    assert_int_equal(writer_start(bench.env, WRITER_BYTES_MAX, NULL, NULL, &bench.writer), 0);
     return bench;
 }
 
@@ -39,12 +39,12 @@ struct put {
     unsigned runs;
 };
 
-static int put_change(MDB_txn *txn, void *arg)
+static int put_change(struct view *view, void *arg)
 {
     struct put *put = arg;
     put->runs++;
     MDB_val k = {sizeof(put->key), &put->key}, v = {put->size, NULL};
-    int rc = mdb_put(txn, env_tables(put->env)->records, &k, &v, MDB_RESERVE);
+    int rc = mdb_put(view->txn, env_tables(put->env)->records, &k, &v, MDB_RESERVE);
     if (rc != 0)
         return lmdb_error(rc);
     random_fill(put->key, v.mv_data, put->size);
@@ -186,14 +186,14 @@ static void change_that_needs_a_larger_map_runs_again(void **state)
 
 struct measure {
     struct put put;
-    size_t txn; /* the transaction of the last run: the one that was committed */
+    size_t view; /* the transaction of the last run: the one that was committed */
 };
 
-static int measure_change(MDB_txn *txn, void *arg)
+static int measure_change(struct view *view, void *arg)
 {
     struct measure *measure = arg;
-    measure->txn = mdb_txn_id(txn);
-    return put_change(txn, &measure->put);
+    measure->view = mdb_txn_id(view->txn);
+    return put_change(view, &measure->put);
 }
 
 #define MEASURED 20
@@ -211,7 +211,7 @@ static void *measure_often(void *arg)
     for (uint64_t i = 0; i < MEASURED; i++) {
         struct measure measure = {{measurer->bench->env, measurer->first + i, 10, 0, 0}, 0};
         must(writer_run(measurer->bench->writer, measure_change, &measure, measurer->told) == 0);
-        measurer->txns[i] = measure.txn;
+        measurer->txns[i] = measure.view;
     }
     return NULL;
 }

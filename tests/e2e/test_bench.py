@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 
@@ -10,6 +11,8 @@ import harness
 from harness import LMDBFS, REPOSITORY, mounted_types, run
 
 BENCH = os.path.join(REPOSITORY, "tests", "bench")
+# Workloads that write, and how many of them have a figure to reach.
+UPDATES, GOALS = 15, 9
 
 
 def cells(output):
@@ -52,6 +55,25 @@ class Bench(harness.Case):
                     for cell in row[3:9]:  # lmdbfs, the file, their ratio, CPU, page cache, requests
                         self.assertRegex(cell, r"^(\*\*)?\d")
                     self.assertRegex(row[9], r"^\d" if ground == "ext4" else "^–$")
+        self.assert_nothing_left()
+
+    def test_updates(self):
+        done = self.bench("run", "--quick", "--only", "updates")
+        self.assertNotIn("FAILED", done.stdout)
+        table = cells(done.stdout)
+        head = table.index(["writing", "lmdbfs, ms", "ext4, ms", "**figure**", "to reach", "requests per file",
+                            "at rest after, ms"])
+        rows = {row[0]: row[1:] for row in table[head + 2:] if len(row) == 7}
+        self.assertEqual(len(rows), UPDATES, done.stdout)
+        for title, (ours, theirs, figure, goal, requests, rest) in rows.items():
+            with self.subTest(title):
+                self.assertRegex(ours, r"^\d")
+                self.assertRegex(theirs, "^–$" if "staged tree" in title else r"^\d")
+                unit = re.fullmatch(r"\*\*[\d.]+ (.*)\*\*", figure)[1]
+                self.assertTrue(goal == "–" or goal.endswith(unit), goal)
+                self.assertRegex(requests, "^–$" if "import" in title else r"^\d")
+                self.assertRegex(rest, r"^\d")
+        self.assertEqual(sum(row[3] != "–" for row in rows.values()), GOALS)
         self.assert_nothing_left()
 
     def test_a_contender_that_fails_is_told(self):

@@ -102,8 +102,8 @@ class Corpus:
             "a GENERATED tree (the real data was not found) with the size distribution of md5-cache"
 
     def get(self, name):
-        """The data set `tree`, `tree-SIZE`, `large-SIZE` or `values-SIZE`; or `scratch-NAME`, an empty one with that one
-        as its material (`scratch` has the tree)."""
+        """The data set `tree`, `tree-SIZE`, `large-SIZE` or `values-SIZE`; or `scratch-NAME`, an empty one with that
+        one as its material (`scratch` has the tree)."""
         if name not in self._built:
             kind, _, size = name.partition("-")
             self._built[name] = getattr(self, "_build_" + kind)(*([size] if size else []))

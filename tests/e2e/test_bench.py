@@ -140,6 +140,34 @@ class Bench(harness.Case):
         self.assertRegex(done.stdout, r"(?m)^ABOVE THE BOUND with \d+ held: ")
         self.assert_nothing_left()
 
+    # ----------------------------------------------------------------------------------------------- churn --
+
+    def test_churn(self):
+        # How well it does is not the question here.
+        done = self.bench("churn", "--quick", "--bound", "1000", "--growth", "1000")
+        head, _, *rows = cells(done.stdout)
+        self.assertEqual([row[0] for row in rows], ["filled", *(str(30 * part) for part in range(1, 11)), "at rest"])
+        for row in rows:
+            live, data, ratio = (float(cell.strip("*")) for cell in row[1:4])
+            self.assertAlmostEqual(ratio, data / live, delta=0.02)
+            self.assertGreater(ratio, 1)  # all of it was taken in
+            self.assertAlmostEqual(live, 128, delta=16)
+        for row in rows[1:-1]:
+            self.assertEqual(len(row), len(head))
+            for cell in row[4:]:
+                self.assertRegex(cell, r"^\d")
+        self.assertEqual(float(rows[-1][5]), 0)  # nothing is left in staging
+        self.assertRegex(done.stdout, r"(?m)^At the end a publish of at most 64 KB takes \d")
+        self.assertRegex(done.stdout, r"(?m)^At rest data\.mdb has \d")
+        self.assert_nothing_left()
+
+    def test_churn_above_the_bound(self):
+        done = self.bench("churn", "--live", "4", "--largest", "256", "--replaces", "20", "--bound", "0.5", "--growth",
+                          "1000", check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stdout, r"(?m)^ABOVE THE BOUND of 0\.5 ×")
+        self.assert_nothing_left()
+
 
 if __name__ == "__main__":
     harness.main()

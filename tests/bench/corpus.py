@@ -50,6 +50,9 @@ class Arena:
         self.dir = self.outer
         host = filesystem_of(self.outer)
         self.kind = "a directory on ext4"
+        self.journal = host != "ext4" or has_journal(self.outer)
+        if not self.journal:
+            self.kind += " without a journal"
         if host != "ext4":
             self.kind = f"an ext4 image on {host}, loop-mounted"
             try:
@@ -209,6 +212,12 @@ def quantile(q):
         if q <= q1:
             return int(size0 * (size1 / size0) ** ((q - q0) / (q1 - q0)))
     return SIZES[-1][1]
+
+
+def has_journal(path):
+    """Whether the ext4 that has the path keeps a journal inside, as nearly all do."""
+    device = pathlib.Path(command("findmnt", "-n", "-o", "SOURCE", "-T", path).split()[-1]).resolve().name
+    return any(pathlib.Path("/proc/fs/jbd2").glob(f"{device}-*"))
 
 
 def filesystem_of(path):

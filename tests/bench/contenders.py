@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The filesystems that are compared.
 
-A contender is made per data set and ground (see grounds.py). Its life: prepare() once, untimed; mount() and
-unmount() around every cold run; remove() at the end. To add one, write a class and put it into RIVALS.
+A contender is made per data set, ground (see grounds.py) and options (which lmdbfs is mounted with besides). Its
+life: prepare() once, untimed; mount() and unmount() around every cold run; remove() at the end. To add one, write a
+class and put it into RIVALS.
 """
 
 import collections
@@ -17,17 +18,21 @@ from corpus import BenchError, command
 
 DAEMON_START_SECONDS = 60
 DAEMON_STOP_SECONDS = 120  # it may have changes to commit
+DAEMON_REST_SECONDS = 600
+# At rest: who needs less of a CPU in that time.
+REST_SECONDS, REST_CPU_SECONDS = 0.05, 0.001
 
 
 class Contender:
     name = ""
+    ours = False
     tools = ()  # programs that it needs
     writable = True
     has_cold = True  # dropping the kernel's caches means something to it
 
-    def __init__(self, ground, dataset):
+    def __init__(self, ground, dataset, options=""):
         self.dataset = dataset
-        self.dir = ground.dir / f"{self.name}-{dataset.name}"
+        self.dir = ground.dir / "-".join(filter(None, (self.name, dataset.name, options)))
         self.root = self.dir  # where its files are found
 
     def prepare(self):
@@ -44,6 +49,10 @@ class Contender:
             self.unmount()
         finally:
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def settle(self):
+        """Wait until what was done with it is on disk, so that others don't pay for it."""
+        command("sync", "-f", self.dir)
 
     def stored(self):
         """Where its bytes on disk can be counted; None if it has none."""
@@ -84,8 +93,8 @@ class Ext4(Contender):
 
     name = "ext4"
 
-    def __init__(self, ground, dataset):
-        super().__init__(ground, dataset)
+    def __init__(self, ground, dataset, options=""):
+        super().__init__(ground, dataset, options)
         if not dataset.empty:
             self.root = dataset.source
 
@@ -133,8 +142,8 @@ class Image(Contender):
 
     writable = False
 
-    def __init__(self, ground, dataset):
-        super().__init__(ground, dataset)
+    def __init__(self, ground, dataset, options=""):
+        super().__init__(ground, dataset, options)
         self.root = self.dir / "mnt"
         self.image = self.dir / "image"
 
@@ -176,16 +185,19 @@ class Erofs(Image):
 class Lmdbfs(Contender):
     """Ours. The daemon runs in the foreground as our child: so we know its costs and when it is gone."""
 
-    name = "lmdbfs"
+    name, ours = "lmdbfs", True
     binary = None  # set by the command line, like the options
     options = ""
     large_options = ""  # where the records are large
 
-    def __init__(self, ground, dataset):
-        super().__init__(ground, dataset)
+    def __init__(self, ground, dataset, options=""):
+        super().__init__(ground, dataset, options)
         self.root = self.dir / "mnt"
+        self.staging = self.root / ".lmdbfs/staging"
         self.store = self.dir / "store"
         self.log = self.dir / "log"
+        # Those of the workload come last: so they count.
+        self.mount_options = ",".join(filter(None, (self.large_options if dataset.large else self.options, options)))
         self.process = None
 
     def prepare(self):
@@ -195,8 +207,8 @@ class Lmdbfs(Contender):
         self.mount()
 
     def mount(self):
-        options = self.large_options if self.dataset.large else self.options
-        argv = [self.binary, "mount", "-f", *(["-o", options] if options else []), self.store, self.root]
+        options = ["-o", self.mount_options] if self.mount_options else []
+        argv = [self.binary, "mount", "-f", *options, self.store, self.root]
         with open(self.log, "ab") as log:
             # In a session of its own, or ^C would reach it before we have unmounted.
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -244,6 +256,25 @@ class Lmdbfs(Contender):
             raise BenchError(f"the daemon died: {self.last_words()}")
         return {"cpu_seconds": observe.cpu_seconds(self.process.pid),
                 "memory_bytes": observe.anonymous_bytes(self.process.pid)}
+
+    def settle(self):
+        """Durable, and the daemon at rest: it may still be taking in what was published, or removing what was
+        replaced."""
+        root = os.open(self.root, os.O_RDONLY)
+        try:
+            os.fsync(root)  # syncfs() would not reach the daemon
+        finally:
+            os.close(root)
+        deadline = time.monotonic() + DAEMON_REST_SECONDS
+        while True:
+            before = observe.cpu_seconds(self.process.pid)
+            # It may also be waiting for the disk. Then this waits as well.
+            super().settle()
+            time.sleep(REST_SECONDS)
+            if observe.cpu_seconds(self.process.pid) - before < REST_CPU_SECONDS:
+                return
+            if time.monotonic() > deadline:
+                raise BenchError(f"the daemon is still busy {DAEMON_REST_SECONDS} s after a run")
 
     def resident(self):
         data = self.store / "data.mdb"

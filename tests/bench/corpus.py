@@ -10,8 +10,9 @@ import subprocess
 import tarfile
 import tempfile
 
-# A full Gentoo tree has about ten times the entries of the overlay that the real data comes from.
-PREFIXES = 10
+# A full Gentoo tree has about ten times the entries of the overlay that the real data comes from. Of the other
+# trees, the name says how many files they have.
+PREFIXES = {"": 10, "400k": 107}
 ARCHIVE = "guru-md5-cache.tar.xz"
 ARCHIVE_ROOT = "metadata/md5-cache/"
 
@@ -25,8 +26,8 @@ LARGE_BYTES = {"64m": 64 << 20, "1g": 1 << 30}
 # Values of one size, as a key-value server holds them: how many, and how many bytes each.
 VALUES = {"1k": (10_000, 1 << 10), "64k": (1_000, 64 << 10)}
 VALUES_PER_DIRECTORY = 1_000
-# With --quick: a tenth of the tree and of the values, and large files of a sixteenth.
-QUICK_VALUES, QUICK_LARGE = 10, 16
+# With --quick: the archive once or twice, a tenth of the values, and large files of a sixteenth.
+QUICK_TREE, QUICK_VALUES, QUICK_LARGE = 50, 10, 16
 # For the loop image: room for the trees, the large files, the other grounds and the copies that the write
 # workloads make.
 IMAGE_BYTES = 48 << 30
@@ -49,6 +50,9 @@ class Arena:
         self.dir = self.outer
         host = filesystem_of(self.outer)
         self.kind = "a directory on ext4"
+        self.journal = host != "ext4" or has_journal(self.outer)
+        if not self.journal:
+            self.kind += " without a journal"
         if host != "ext4":
             self.kind = f"an ext4 image on {host}, loop-mounted"
             try:
@@ -92,7 +96,6 @@ class Corpus:
     def __init__(self, arena, archive, quick):
         self.arena = arena
         self.quick = quick
-        self.prefixes = 1 if quick else PREFIXES
         self.archive = archive if archive.is_file() else None
         self._built = {}
 
@@ -102,7 +105,8 @@ class Corpus:
             "a GENERATED tree (the real data was not found) with the size distribution of md5-cache"
 
     def get(self, name):
-        """The data set `tree`, `scratch`, `large-SIZE` or `values-SIZE`."""
+        """The data set `tree`, `tree-SIZE`, `large-SIZE` or `values-SIZE`; or `scratch-NAME`, an empty one with that
+        one as its material (`scratch` has the tree)."""
         if name not in self._built:
             kind, _, size = name.partition("-")
             self._built[name] = getattr(self, "_build_" + kind)(*([size] if size else []))
@@ -117,16 +121,18 @@ class Corpus:
         names.touch()
         return Dataset(name, source, names, 1)
 
-    def _build_tree(self):
-        source = self.arena.dir / "source-tree"
+    def _build_tree(self, size=""):
+        name = f"tree-{size}" if size else "tree"
+        source = self.arena.dir / f"source-{name}"
+        count = prefixes(size, self.quick)
         entries = sorted(read_archive(self.archive) if self.archive else generate())
-        for prefix in range(self.prefixes):
-            for name, content in entries:
-                path = source / f"tree-{prefix}" / name
+        for prefix in range(count):
+            for entry, content in entries:
+                path = source / f"tree-{prefix}" / entry
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(distinct(content, prefix))
-        return self._dataset("tree", source, [
-            f"tree-{prefix}/{name}" for prefix in range(self.prefixes) for name, _ in entries])
+        return self._dataset(name, source, [
+            f"tree-{prefix}/{entry}" for prefix in range(count) for entry, _ in entries])
 
     def _build_large(self, size):
         source = self.arena.dir / f"source-large-{size}"
@@ -150,14 +156,19 @@ class Corpus:
             path.write_bytes(generator.randbytes(length))
         return self._dataset(f"values-{size}", source, names)
 
-    def _build_scratch(self):
-        tree = self.get("tree")
-        return dataclasses.replace(tree, name="scratch", empty=True)
+    def _build_scratch(self, material=""):
+        name = f"scratch-{material}" if material else "scratch"
+        return dataclasses.replace(self.get(material or "tree"), name=name, empty=True)
 
     def _dataset(self, name, source, paths):
         names = self.arena.dir / f"{name}.names"
         names.write_text("".join(path + "\n" for path in paths), encoding="utf-8")
         return Dataset(name, source, names, len(paths))
+
+
+def prefixes(size, quick):
+    """How many times the archive is in a tree."""
+    return max(PREFIXES[size] // (QUICK_TREE if quick else 1), 1)
 
 
 def large_bytes(size, quick):
@@ -201,6 +212,12 @@ def quantile(q):
         if q <= q1:
             return int(size0 * (size1 / size0) ** ((q - q0) / (q1 - q0)))
     return SIZES[-1][1]
+
+
+def has_journal(path):
+    """Whether the ext4 that has the path keeps a journal inside, as nearly all do."""
+    device = pathlib.Path(command("findmnt", "-n", "-o", "SOURCE", "-T", path).split()[-1]).resolve().name
+    return any(pathlib.Path("/proc/fs/jbd2").glob(f"{device}-*"))
 
 
 def filesystem_of(path):

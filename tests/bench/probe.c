@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * probe: the benchmark's tight loops, with the clock inside.
+ * probe: the benchmark's tight loops that read, with the clock inside.
  *
  * A loop is measured from its first system call to its last, so that starting a process and
  * preparing the paths do not count. It prints "NANOSECONDS COUNT", where COUNT (bytes or files)
@@ -16,16 +16,11 @@
  *
  *   probe hold ROOT NAMES             map each name, sum its bytes, print the sum alone, and keep
  *                                     all mapped until standard input ends
- *
- *   probe publish DIR FILES BYTES none|file|end
- *                                     create, write, fchmod, close, rename; fsync each file, or
- *                                     syncfs once at the end
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,56 +148,6 @@ static uint64_t map_all(char **paths)
     return sum;
 }
 
-enum sync_when { SYNC_NONE, SYNC_FILE, SYNC_END };
-
-static enum sync_when sync_when(const char *word)
-{
-    if (strcmp(word, "none") == 0)
-        return SYNC_NONE;
-    if (strcmp(word, "file") == 0)
-        return SYNC_FILE;
-    if (strcmp(word, "end") == 0)
-        return SYNC_END;
-    errx(EXIT_USAGE, "'%s' is none of none, file, end", word);
-}
-
-static void publish_one(int dir, uint64_t i, const void *content, size_t size, bool sync)
-{
-    char temporary[32], name[32];
-    snprintf(temporary, sizeof temporary, ".tmp-%" PRIu64, i);
-    snprintf(name, sizeof name, "record-%" PRIu64, i);
-    int fd = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0)
-        err(EXIT_FAILURE, "create %s", temporary);
-    if (write(fd, content, size) != (ssize_t)size)
-        err(EXIT_FAILURE, "write %s", temporary);
-    if (fchmod(fd, 0644) < 0)
-        err(EXIT_FAILURE, "fchmod %s", temporary);
-    if (sync && fsync(fd) < 0)
-        err(EXIT_FAILURE, "fsync %s", temporary);
-    if (close(fd) < 0)
-        err(EXIT_FAILURE, "close %s", temporary);
-    if (renameat(dir, temporary, dir, name) < 0)
-        err(EXIT_FAILURE, "rename %s to %s", temporary, name);
-}
-
-static uint64_t publish(int dir, uint64_t files, size_t size, enum sync_when when)
-{
-    char *content = malloc(size);
-    if (!content)
-        err(EXIT_FAILURE, "%zu bytes", size);
-    memset(content, 'x', size);
-    for (uint64_t i = 0; i < files; i++) {
-        /* No two contents alike: a store that shares equal contents would win for nothing. */
-        memcpy(content, &i, sizeof i < size ? sizeof i : size);
-        publish_one(dir, i, content, size, when == SYNC_FILE);
-    }
-    if (when == SYNC_END && syncfs(dir) < 0)
-        err(EXIT_FAILURE, "syncfs");
-    free(content);
-    return files;
-}
-
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -233,19 +178,9 @@ int main(int argc, char **argv)
     } else if (strcmp(what, "hold") == 0 && argc == 4) {
         hold(map_all(paths_below(argv[2], argv[3])));
         return EXIT_SUCCESS;
-    } else if (strcmp(what, "publish") == 0 && argc == 6) {
-        uint64_t files = number(argv[3]);
-        size_t size = number(argv[4]);
-        enum sync_when when = sync_when(argv[5]);
-        int dir = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir < 0)
-            err(EXIT_FAILURE, "%s", argv[2]);
-        start = now();
-        count = publish(dir, files, size, when);
     } else {
         errx(EXIT_USAGE, "usage: probe read|stat ROOT NAMES | touch FILE TOUCHES | scan FILE | "
-                         "values read|map ROOT NAMES PASSES PROCESSES | hold ROOT NAMES | "
-                         "publish DIR FILES BYTES none|file|end");
+                         "values read|map ROOT NAMES PASSES PROCESSES | hold ROOT NAMES");
     }
     uint64_t end = now();
     printf("%" PRIu64 " %" PRIu64 "\n", end - start, count);

@@ -5,12 +5,14 @@ Prints "NANOSECONDS COUNT" like probe.c.
 
     probe.py mmap ROOT NAMES            os.open, mmap, read all, close; each name in file NAMES
     probe.py portage-read ROOT NAMES    open() as text, read, split into lines, fstat
-    probe.py portage-write DIR SOURCE NAMES
+    probe.py portage-write DIR SOURCE NAMES WRITERS
                                         as Portage's flat_hash cache writes: mkstemp in DIR, write, stat,
-                                        chmod, rename to the name; contents come from SOURCE
+                                        chmod, rename to the name; contents come from SOURCE; WRITERS
+                                        processes at once, each with its share of the names
 """
 
 import mmap
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -53,26 +55,51 @@ def portage_write(root, entries):
         try:
             os.rename(temporary, target)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(target))
+            os.makedirs(os.path.dirname(target), exist_ok=True)  # other writers do the same
             os.rename(temporary, target)
     return len(entries)
+
+
+def together(processes, work):
+    """Runs work(index) in so many processes. Nanoseconds from the start of all to the end of the last, and the sum of
+    what they return."""
+    context = multiprocessing.get_context("fork")
+    barrier, finishes = context.Barrier(processes + 1), context.SimpleQueue()
+
+    def child(index):
+        barrier.wait()
+        result = work(index)
+        finishes.put((time.perf_counter_ns(), result))
+
+    children = [context.Process(target=child, args=(index,)) for index in range(processes)]
+    for process in children:
+        process.start()
+    barrier.wait()
+    start = time.perf_counter_ns()
+    for process in children:
+        process.join()
+        if process.exitcode != 0:
+            sys.exit("a process has failed")
+    ends, results = zip(*(finishes.get() for _ in children))
+    return max(ends) - start, sum(results)
 
 
 def main(argv):
     what, root = argv[1], argv[2]
     if what == "portage-write":
-        entries = []
+        entries, writers = [], int(argv[5])
         for name in read_names(argv[4]):
             with open(os.path.join(argv[3], name), encoding="utf-8", errors="replace") as file:
                 entries.append((name, file.read()))
-        start = time.perf_counter_ns()
-        count = portage_write(root, entries)
+        nanoseconds, count = together(writers, lambda index: portage_write(
+            root, entries[len(entries) * index // writers:len(entries) * (index + 1) // writers]))
     else:
         loop = {"mmap": mmap_all, "portage-read": portage_read}[what]
         paths = [os.path.join(root, name) for name in read_names(argv[3])]
         start = time.perf_counter_ns()
         count = loop(paths)
-    print(time.perf_counter_ns() - start, count)
+        nanoseconds = time.perf_counter_ns() - start
+    print(nanoseconds, count)
 
 
 main(sys.argv)

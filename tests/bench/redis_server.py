@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import observe
-import workloads
+import probes
 from contenders import Contender
 from corpus import BenchError
 
@@ -21,8 +21,8 @@ class Redis(Contender):
     tools = ("redis-server",)
     writable = has_cold = False
 
-    def __init__(self, ground, dataset):
-        super().__init__(ground, dataset)
+    def __init__(self, ground, dataset, options=""):
+        super().__init__(ground, dataset, options)
         self.socket = self.dir / "socket"
         self.log = self.dir / "log"
         self.process = None
@@ -42,7 +42,7 @@ class Redis(Contender):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise BenchError(f"redis-server does not start: {self._last_words()}")
             time.sleep(0.005)
-        workloads.ask("redis", "load", self.socket, self.dataset.source, self.dataset.names)
+        probes.ask("redis", "load", self.socket, self.dataset.source, self.dataset.names)
 
     def unmount(self):
         if self.process is None:

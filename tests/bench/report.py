@@ -8,6 +8,8 @@ import platform
 import re
 import statistics
 
+from updates import MILLISECONDS, SPEED, TIMES
+
 OURS = "lmdbfs"
 # A warm run in which more pages per file than this were read again was not warm. The count is the whole
 # machine's, so it is hardly ever zero.
@@ -109,6 +111,40 @@ def table(results):
         cells += [ratio(results, row, name) for name in rivals]
         lines.append(cells)
     return markdown(lines)
+
+
+def updates_table(results):
+    rows = results.of_table("updates")
+    if not rows:
+        return ""
+    ours, base = OURS in results.contenders, results.baseline
+    others = [name for name in results.contenders if name not in (OURS, base)]
+    head = ["writing"]
+    head += ["lmdbfs, ms"] * ours + [f"{base}, ms"] * bool(base)
+    head += ["**figure**", "to reach", "requests per file", "at rest after, ms"] * ours
+    head += [f"{name} / {base}" for name in others]
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for row in rows:
+        cells = [row[0].title]
+        if ours:
+            cells.append(milliseconds(results, row, OURS))
+        if base:
+            cells.append(milliseconds(results, row, base))
+        if ours:
+            cells += [emphasis(figure(results, row)), str(row[0].goal or "–"),
+                      per_file(results.requests(row, OURS)),
+                      of_samples(results, row, OURS, lambda sample: sample.settling_seconds,
+                                 lambda seconds: number(seconds * 1000))]
+        cells += [ratio(results, row, name) for name in others]
+        lines.append(cells)
+    return markdown(lines)
+
+
+def figure(results, row):
+    """In the unit of its goal, so that they can be compared."""
+    unit = row[0].unit
+    text = {TIMES: ratio, SPEED: speed, MILLISECONDS: milliseconds}[unit](results, row, OURS)
+    return text if text in ("–", "failed") else f"{text} {unit}"
 
 
 def large_table(results):
@@ -224,10 +260,13 @@ def as_json(results, facts):
                 contenders[name]["daemon_memory_bytes"] = [sample.memory_bytes for sample in samples]
             if samples[0].resident is not None:
                 contenders[name]["data_resident"] = [sample.resident for sample in samples]
+            if samples[0].settling_seconds is not None:
+                contenders[name]["settling_seconds"] = [sample.settling_seconds for sample in samples]
             if samples[0].reader_memory is not None:
                 contenders[name]["reader_memory_bytes"] = [sample.reader_memory for sample in samples]
         rows.append({"workload": workload.name, "title": workload.title, "state": state,
-                     "files": results.files.get(row), "rival": results.rival(row), "contenders": contenders})
+                     "files": results.files.get(row), "rival": results.rival(row),
+                     "goal": str(workload.goal) if getattr(workload, "goal", None) else None, "contenders": contenders})
     failures = [{"workload": workload.name, "state": state, "contender": contender, "text": text,
                  "times": times}
                 for (workload, state, contender, text), times in results.failures.items()]

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What a reader tells its parent. Smaller than PIPE_BUF: it arrives in one piece. */
+/* What a process of a crew tells its parent. Smaller than PIPE_BUF: it arrives in one piece. */
 struct finish {
     uint64_t end; /* by now() */
     uint64_t sum;
@@ -78,37 +78,29 @@ uint64_t sum_bytes(const void *bytes, size_t size)
     return sum + word;
 }
 
-/* The process of reader number `index`. It tells `ready`, waits for `go`, reads, and tells
- * `finished`. */
-static void read_in_child(const struct readers *r, unsigned index, int ready, int go, int finished)
+/* Process number `index`. It tells `ready`, waits for `go`, works, and tells `finished`. */
+static void work_in_child(const struct crew *crew, unsigned index, int ready, int go, int finished)
 {
-    size_t count = 0;
-    while (r->paths[count])
-        count++;
-    void *prepared = r->prepare ? r->prepare(r->where) : NULL;
+    void *prepared = crew->prepare ? crew->prepare(crew->job) : NULL;
     char byte = 0;
     if (write(ready, &byte, 1) != 1)
         err(EXIT_FAILURE, "pipe");
     close(ready);
     if (read(go, &byte, 1) != 1)
         _exit(EXIT_FAILURE); /* the parent has given up */
-    struct finish finish = {0};
-    for (uint64_t pass = 0; pass < r->passes; pass++)
-        for (size_t i = 0; i < count; i++)
-            finish.sum +=
-                r->read_one(prepared, r->paths[(i + count * index / r->processes) % count]);
+    struct finish finish = {.sum = crew->work(crew->job, prepared, index)};
     finish.end = now();
     if (write(finished, &finish, sizeof finish) != sizeof finish)
         err(EXIT_FAILURE, "pipe");
     _exit(EXIT_SUCCESS);
 }
 
-void readers_run(const struct readers *r)
+uint64_t crew_run(const struct crew *crew, uint64_t *sum)
 {
     int ready[2], go[2], finished[2];
     if (pipe(ready) < 0 || pipe(go) < 0 || pipe(finished) < 0)
         err(EXIT_FAILURE, "pipe");
-    for (unsigned i = 0; i < r->processes; i++) {
+    for (unsigned i = 0; i < crew->processes; i++) {
         pid_t child = fork();
         if (child < 0)
             err(EXIT_FAILURE, "fork");
@@ -116,30 +108,60 @@ void readers_run(const struct readers *r)
             close(ready[0]);
             close(go[1]); /* or a parent that dies would not be noticed */
             close(finished[0]);
-            read_in_child(r, i, ready[1], go[0], finished[1]);
+            work_in_child(crew, i, ready[1], go[0], finished[1]);
         }
     }
-    /* A reader that dies closes its ends: then we see the end of the pipe and not its byte. */
+    /* A process that dies closes its ends: then we see the end of the pipe and not its byte. */
     close(ready[1]);
     close(finished[1]);
     char byte = 0;
-    for (unsigned i = 0; i < r->processes; i++)
+    for (unsigned i = 0; i < crew->processes; i++)
         if (read(ready[0], &byte, 1) != 1)
-            errx(EXIT_FAILURE, "a reader has failed before its start");
-    uint64_t start = now(), end = start, sum = 0;
-    for (unsigned i = 0; i < r->processes; i++)
+            errx(EXIT_FAILURE, "a process has failed before its start");
+    uint64_t start = now(), end = start;
+    *sum = 0;
+    for (unsigned i = 0; i < crew->processes; i++)
         if (write(go[1], &byte, 1) != 1)
             err(EXIT_FAILURE, "pipe");
-    for (unsigned i = 0; i < r->processes; i++) {
+    for (unsigned i = 0; i < crew->processes; i++) {
         struct finish finish;
         if (read(finished[0], &finish, sizeof finish) != sizeof finish)
-            errx(EXIT_FAILURE, "a reader has failed");
-        sum += finish.sum;
+            errx(EXIT_FAILURE, "a process has failed");
+        *sum += finish.sum;
         end = finish.end > end ? finish.end : end;
     }
     while (wait(NULL) > 0)
         ;
-    printf("%" PRIu64 " %" PRIu64 "\n", end - start, sum);
+    return end - start;
+}
+
+static void *prepare_reader(const void *job)
+{
+    const struct readers *r = job;
+    return r->prepare ? r->prepare(r->where) : NULL;
+}
+
+static uint64_t read_passes(const void *job, void *prepared, unsigned index)
+{
+    const struct readers *r = job;
+    uint64_t sum = 0;
+    size_t count = 0;
+    while (r->paths[count])
+        count++;
+    for (uint64_t pass = 0; pass < r->passes; pass++)
+        for (size_t i = 0; i < count; i++)
+            sum += r->read_one(prepared, r->paths[(i + count * index / r->processes) % count]);
+    return sum;
+}
+
+void readers_run(const struct readers *r)
+{
+    uint64_t sum;
+    uint64_t time = crew_run(
+        &(struct crew){
+            .processes = r->processes, .prepare = prepare_reader, .work = read_passes, .job = r},
+        &sum);
+    printf("%" PRIu64 " %" PRIu64 "\n", time, sum);
 }
 
 void hold(uint64_t sum)

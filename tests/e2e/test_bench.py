@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 
@@ -10,6 +11,8 @@ import harness
 from harness import LMDBFS, REPOSITORY, mounted_types, run
 
 BENCH = os.path.join(REPOSITORY, "tests", "bench")
+# Workloads that write, and how many of them have a figure to reach.
+UPDATES, GOALS = 15, 9
 
 
 def cells(output):
@@ -52,6 +55,25 @@ class Bench(harness.Case):
                     for cell in row[3:9]:  # lmdbfs, the file, their ratio, CPU, page cache, requests
                         self.assertRegex(cell, r"^(\*\*)?\d")
                     self.assertRegex(row[9], r"^\d" if ground == "ext4" else "^–$")
+        self.assert_nothing_left()
+
+    def test_updates(self):
+        done = self.bench("run", "--quick", "--only", "updates")
+        self.assertNotIn("FAILED", done.stdout)
+        table = cells(done.stdout)
+        head = table.index(["writing", "lmdbfs, ms", "ext4, ms", "**figure**", "to reach", "requests per file",
+                            "at rest after, ms"])
+        rows = {row[0]: row[1:] for row in table[head + 2:] if len(row) == 7}
+        self.assertEqual(len(rows), UPDATES, done.stdout)
+        for title, (ours, theirs, figure, goal, requests, rest) in rows.items():
+            with self.subTest(title):
+                self.assertRegex(ours, r"^\d")
+                self.assertRegex(theirs, "^–$" if "staged tree" in title else r"^\d")
+                unit = re.fullmatch(r"\*\*[\d.]+ (.*)\*\*", figure)[1]
+                self.assertTrue(goal == "–" or goal.endswith(unit), goal)
+                self.assertRegex(requests, "^–$" if "import" in title else r"^\d")
+                self.assertRegex(rest, r"^\d")
+        self.assertEqual(sum(row[3] != "–" for row in rows.values()), GOALS)
         self.assert_nothing_left()
 
     def test_a_contender_that_fails_is_told(self):
@@ -116,6 +138,34 @@ class Bench(harness.Case):
         done = self.bench("memory", "--held", "500", "--stored", "1000", "--fixed", "0", check=False)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertRegex(done.stdout, r"(?m)^ABOVE THE BOUND with \d+ held: ")
+        self.assert_nothing_left()
+
+    # ----------------------------------------------------------------------------------------------- churn --
+
+    def test_churn(self):
+        # How well it does is not the question here.
+        done = self.bench("churn", "--quick", "--bound", "1000", "--growth", "1000")
+        head, _, *rows = cells(done.stdout)
+        self.assertEqual([row[0] for row in rows], ["filled", *(str(30 * part) for part in range(1, 11)), "at rest"])
+        for row in rows:
+            live, data, ratio = (float(cell.strip("*")) for cell in row[1:4])
+            self.assertAlmostEqual(ratio, data / live, delta=0.02)
+            self.assertGreater(ratio, 1)  # all of it was taken in
+            self.assertAlmostEqual(live, 128, delta=16)
+        for row in rows[1:-1]:
+            self.assertEqual(len(row), len(head))
+            for cell in row[4:]:
+                self.assertRegex(cell, r"^\d")
+        self.assertEqual(float(rows[-1][5]), 0)  # nothing is left in staging
+        self.assertRegex(done.stdout, r"(?m)^At the end a publish of at most 64 KB takes \d")
+        self.assertRegex(done.stdout, r"(?m)^At rest data\.mdb has \d")
+        self.assert_nothing_left()
+
+    def test_churn_above_the_bound(self):
+        done = self.bench("churn", "--live", "4", "--largest", "256", "--replaces", "20", "--bound", "0.5", "--growth",
+                          "1000", check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stdout, r"(?m)^ABOVE THE BOUND of 0\.5 ×")
         self.assert_nothing_left()
 
 

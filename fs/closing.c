@@ -15,6 +15,7 @@
 #include "log.h"
 #include "mount.h"
 #include "store/util.h"
+#include "tasks.h"
 
 /*
  * The kernel reports a close a moment before the file is closed. So who finds the file still in
@@ -40,18 +41,8 @@
 /* Lines in the log about writing to published files, per mount. */
 #define HEALED_LINES 32
 
-/* What the thread was asked to do. */
-struct task {
-    uint64_t id;
-    enum { SEAL, WATCH, HEAL, YOUNG } what;
-    int64_t due; /* milliseconds of the monotonic clock; 0: now */
-};
-
-/* Tasks in the order of their time. */
-struct queue {
-    struct task *tasks;
-    size_t first, count, room; /* first to count are left */
-};
+/* What the thread is asked to do. */
+enum { SEAL, WATCH, HEAL, YOUNG };
 
 /* A file that was found in use, to be tried again. */
 struct busy {
@@ -79,81 +70,45 @@ struct closing {
 
     pthread_mutex_t lock; /* guards the rest */
     unsigned seals;       /* under way for requests */
-    struct queue now, young;
+    struct tasks tasks;
     bool stop;  /* the thread shall end */
     bool ended; /* it does, and takes no more tasks */
 };
 
 /* -------------------------------------------------------------------- the queue -- */
 
-/* Room for one more in an array that grows. */
-static int make_room(void *array, size_t *room, size_t count, size_t size)
+/* True: the thread has to be told. */
+static bool queue(struct closing *closing, uint64_t id, int what, int64_t due)
 {
-    if (count < *room)
-        return 0;
-    size_t wanted = *room == 0 ? 64 : *room * 2;
-    void *larger = reallocarray(*(void **)array, wanted, size);
-    if (larger == NULL)
-        return -ENOMEM;
-    *(void **)array = larger;
-    *room = wanted;
-    return 0;
-}
-
-/* True: it is the only one in its queue. */
-static bool queue(struct closing *closing, struct task task)
-{
+    bool only = false;
     with_mutex(&closing->lock);
-    struct queue *queue = task.due == 0 ? &closing->now : &closing->young;
-    if (closing->ended)
-        return false;
-    if (queue->first == queue->count)
-        queue->first = queue->count = 0;
-    if (make_room(&queue->tasks, &queue->room, queue->count, sizeof(task)) < 0)
+    if (!closing->ended && tasks_add(&closing->tasks, (struct task){id, what, due}, &only) < 0)
         log_line(LOG_WARNING, "out of memory: file %llu stays unsealed until the next start",
-                 (unsigned long long)task.id);
-    else
-        queue->tasks[queue->count++] = task;
-    return queue->first + 1 == queue->count;
+                 (unsigned long long)id);
+    return only;
 }
 
-/* Who finds others waiting in the queue need not wake the thread: it will look. */
-static void add_task(struct closing *closing, struct task task)
+static void add_task(struct closing *closing, uint64_t id, int what, int64_t due)
 {
-    if (queue(closing, task))
+    if (queue(closing, id, what, due))
         (void)eventfd_write(closing->wake, 1);
 }
 
-/* The next task that is due; with `all` also one that isn't. */
 static bool take(struct closing *closing, bool all, struct task *task)
 {
     with_mutex(&closing->lock);
-    struct queue *queue = closing->now.first < closing->now.count ? &closing->now : &closing->young;
-    if (queue->first == queue->count)
-        return false;
-    *task = queue->tasks[queue->first];
-    if (!all && task->due > monotonic_ms())
-        return false;
-    queue->first++;
-    return true;
+    return tasks_take(&closing->tasks, all, task);
 }
 
-/* When the next young file is due; -1: there is none. */
-static int64_t next_young(struct closing *closing)
+static int64_t next_due(struct closing *closing)
 {
     with_mutex(&closing->lock);
-    const struct queue *young = &closing->young;
-    return young->first < young->count ? young->tasks[young->first].due : -1;
-}
-
-void closing_queue(struct closing *closing, uint64_t id)
-{
-    add_task(closing, (struct task){id, SEAL, 0});
+    return tasks_due(&closing->tasks);
 }
 
 void closing_heal(struct closing *closing, uint64_t id)
 {
-    add_task(closing, (struct task){id, HEAL, 0});
+    add_task(closing, id, HEAL, 0);
 }
 
 static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
@@ -194,12 +149,12 @@ static bool begin_seal(struct closing *closing)
 int closing_seal(struct closing *closing, uint64_t id)
 {
     if (!begin_seal(closing)) {
-        closing_queue(closing, id);
+        add_task(closing, id, SEAL, 0);
         return -EBUSY;
     }
     int r = seal_under_lease(closing->mount, id);
     if (r == -EBUSY)
-        add_task(closing, (struct task){id, WATCH, 0});
+        add_task(closing, id, WATCH, 0);
     with_mutex(&closing->lock);
     closing->seals--;
     return r;
@@ -220,6 +175,20 @@ static bool try_seal(struct closing *closing, uint64_t id)
     return r == -EBUSY;
 }
 
+/* Without memory it is tried when it is closed. */
+static bool room_for_busy(struct closing *closing)
+{
+    if (closing->busy_count < closing->busy_room)
+        return true;
+    size_t room = closing->busy_room == 0 ? 64 : closing->busy_room * 2;
+    struct busy *busy = reallocarray(closing->busy, room, sizeof(*busy));
+    if (busy == NULL)
+        return false;
+    closing->busy = busy;
+    closing->busy_room = room;
+    return true;
+}
+
 static void seal(struct closing *closing, uint64_t id)
 {
     if (!try_seal(closing, id))
@@ -228,7 +197,7 @@ static void seal(struct closing *closing, uint64_t id)
     while (i < closing->busy_count && closing->busy[i].id != id)
         i++;
     if (i == closing->busy_count) {
-        if (make_room(&closing->busy, &closing->busy_room, i, sizeof(*closing->busy)) < 0)
+        if (!room_for_busy(closing))
             return;
         closing->busy_count++;
     }
@@ -300,7 +269,7 @@ static int64_t work_off(struct closing *closing, bool all)
         else
             seal(closing, task.id);
     }
-    int64_t busy = seal_busy(closing, all), young = next_young(closing);
+    int64_t busy = seal_busy(closing, all), young = next_due(closing);
     return busy < 0 || (young >= 0 && young < busy) ? young : busy;
 }
 
@@ -327,7 +296,7 @@ static void listen(struct closing *closing)
             if (id == 0)
                 continue;
             atomic_store(watched_slot(closing, id), 0);
-            queue(closing, (struct task){id, SEAL, 0});
+            (void)queue(closing, id, SEAL, 0);
         }
     }
 }
@@ -365,7 +334,7 @@ static void *listen_and_seal(void *arg)
 void closing_written(struct closing *closing, uint64_t id)
 {
     if (atomic_exchange(watched_slot(closing, id), id) != id)
-        add_task(closing, (struct task){id, YOUNG, monotonic_ms() + GRACE_MS});
+        add_task(closing, id, YOUNG, monotonic_ms() + GRACE_MS);
 }
 
 /* ---------------------------------------------------------------------- life -- */
@@ -377,8 +346,7 @@ void closing_free(struct closing *closing)
     cleanup_fd_p(&closing->wake);
     pthread_mutex_destroy(&closing->lock);
     free(closing->busy);
-    free(closing->now.tasks);
-    free(closing->young.tasks);
+    tasks_free(&closing->tasks);
     free(closing);
 }
 

@@ -31,9 +31,6 @@ void closing_free(struct closing *closing);
  * their place, or a moment later, so nothing is done before that. */
 void closing_written(struct closing *closing, uint64_t id);
 
-/* Seal the file soon, as soon as nobody has it open for writing. Asked again until it is sealed. */
-void closing_queue(struct closing *closing, uint64_t id);
-
 /* Somebody has tried to write a published file. That was refused, but his bytes are in the
  * kernel's cache, for all to see: have them dropped. */
 void closing_heal(struct closing *closing, uint64_t id);

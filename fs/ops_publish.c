@@ -16,16 +16,9 @@
 #include "reply.h"
 #include "sealing.h"
 
-/*
- * The kernel locks the directories for as long as a rename takes, so it must not wait until a large
- * file is sealed: that takes about 5 ms a MiB. Bytes; larger ones are sealed in the background.
- */
-#define SEAL_AT_ONCE_MAX (1u << 20)
-
-/* A file that is sealed only after the move, or in the background from then on. */
+/* What is sealed only after the move. */
 struct later {
-    uint64_t id; /* 0: none */
-    bool large;
+    uint64_t id;   /* 0: none */
     uint64_t tree; /* a directory that leaves staging; 0: none */
 };
 
@@ -61,8 +54,7 @@ static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t
 /*
  * Finish what `name` in directory `from` leads to, before it is moved to directory `to`. A file in
  * staging is sealed only afterwards: else, if the move failed or we died in between, the program
- * that fills it would find it sealed when it tries again. The store makes its bytes durable before
- * it is moved.
+ * that fills it would find it sealed when it tries again.
  */
 static int before_move(struct mount *mount, uint64_t from, const char *name, uint64_t to,
                        struct later *later)
@@ -76,10 +68,9 @@ static int before_move(struct mount *mount, uint64_t from, const char *name, uin
     r = needs_seal(mount, &attr, to);
     if (r != 1)
         return r;
-    bool large = attr.size > SEAL_AT_ONCE_MAX;
-    if (!attr.held && !large)
+    if (!attr.held)
         return seal(mount, attr.id);
-    *later = (struct later){.id = attr.id, .large = large};
+    *later = (struct later){.id = attr.id};
     return 0;
 }
 
@@ -90,10 +81,6 @@ static void after_move(struct mount *mount, const struct later *later)
         (void)sealing_tree(mount, later->tree);
     if (later->id == 0)
         return;
-    if (later->large) {
-        sealing_later(mount, later->id);
-        return;
-    }
     int r = seal(mount, later->id);
     if (r < 0)
         log_line(LOG_WARNING,

@@ -31,9 +31,6 @@
 #define QUIET_MS 1000
 #define CHANGED_SLOTS 1024
 
-/* More than coarse_ms() is late. */
-#define TICK_MS 10
-
 struct prewalk {
     struct mount *mount;
     pthread_t walker, reader;
@@ -103,36 +100,19 @@ static bool changed_since(struct prewalk *prewalk, uint64_t directory, int64_t s
            atomic_load(&prewalk->changed[slot].directory) == directory;
 }
 
-/*
- * The kernel lets who lists a directory go on in what another one has it remember, though that one
- * began before a change which the first has seen already. So what was listed during a change is
- * not left there.
- */
-static void forget_changed(struct prewalk *prewalk, int64_t since)
-{
-    for (size_t slot = 0; slot < CHANGED_SLOTS; slot++)
-        if (atomic_load(&prewalk->changed[slot].when) >= since)
-            (void)fuse_lowlevel_notify_inval_inode(
-                prewalk->mount->session, atomic_load(&prewalk->changed[slot].directory), 0, 0);
-}
-
 static int list(struct prewalk *prewalk, uint64_t directory)
 {
-    int64_t start = coarse_ms() - TICK_MS;
     struct mount *mount = prewalk->mount;
     bool tree = directory == STORE_ROOT_ID;
     char path[PATH_MAX];
-    if (!tree && changed_since(prewalk, directory, start - QUIET_MS))
+    if (!tree && changed_since(prewalk, directory, coarse_ms() - QUIET_MS))
         return -EAGAIN;
     if (tree && !room_for_names(mount))
         return -ENOSPC;
     if (tree && room_for_all(mount))
         want_prefetch(prewalk);
     int r = where_path(mount->store, directory, path);
-    if (r == 0)
-        r = companion_list(mount->companion, path, tree);
-    forget_changed(prewalk, start);
-    return r;
+    return r < 0 ? r : companion_list(mount->companion, path, tree);
 }
 
 static void *walk(void *arg)

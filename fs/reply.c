@@ -74,7 +74,8 @@ void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_att
 
 void reply_directory_changed(struct mount *mount, uint64_t id)
 {
-    mount_attr_changed(mount, id);
+    /* No request is served while a page of a directory is locked, so this may wait for one. */
+    (void)fuse_lowlevel_notify_inval_inode(mount->session, id, 0, 0);
     if (mount->prewalk != NULL)
         prewalk_changed(mount->prewalk, id);
 }

@@ -40,9 +40,13 @@ void reply_leased_entry(fuse_req_t req, struct mount *mount, const struct store_
 /* The same for a record that has just been made: takes the lease itself. */
 void reply_new_entry(fuse_req_t req, struct mount *mount, const struct store_attr *attr);
 
-/* In a request that has changed the names in a directory, before its answer. The kernel forgets the
- * directory's times with the answer, but a GETATTR of another process that is under way would
- * bring the old ones back, for ever; this outdates it. */
+/*
+ * In a request that has changed the names in a directory, before its answer. The kernel locks the
+ * directory until then, and knows by itself what has changed; but not who is in the middle of
+ * something. Another process's GETATTR that is under way would bring back the old times, for ever.
+ * And a listing that began before goes on after, is remembered as it is, and found by who begins
+ * his own meanwhile. So its times and its listing are outdated from here.
+ */
 void reply_directory_changed(struct mount *mount, uint64_t id);
 
 /* There is no such name, and the kernel may remember that. */

@@ -27,14 +27,6 @@ int sealing_tree(struct mount *mount, uint64_t id)
     return store_publish_tree(mount->store, id, seal_one, mount);
 }
 
-void sealing_later(struct mount *mount, uint64_t id)
-{
-    if (mount->closing != NULL)
-        closing_queue(mount->closing, id);
-    else if (store_writer_open(mount->store, id) == 0)
-        store_writer_close(mount->store, id); /* unless there are others, the last one */
-}
-
 void sealing_written(struct mount *mount, uint64_t id)
 {
     if (mount->closing != NULL)

@@ -17,9 +17,6 @@ int sealing_now(struct mount *mount, uint64_t id);
 /* The same for each file in a tree that is about to leave staging, see store_publish_tree(). */
 int sealing_tree(struct mount *mount, uint64_t id);
 
-/* Have it sealed in the background, unless somebody writes it. */
-void sealing_later(struct mount *mount, uint64_t id);
-
 /* In a request that has changed the content of an unsealed file: it shall be sealed when who did
  * that has closed it, or at once if he never had it open. */
 void sealing_written(struct mount *mount, uint64_t id);

@@ -322,7 +322,7 @@ class PagesComeBack(Versions):
                 with open(mount / "large", "rb") as file:
                     os.unlink(mount / "large")
                     self.assertEqual(os.pread(file.fileno(), 5, size - 3), bytes(3))
-            self.wait_for_no_orphans()
+                self.wait_for_no_orphans()
             self.assertLess(store_stat(self.store)["file_bytes"], 2.5 * size)
             self.assertEqual(self.host_leftovers(), [])
 

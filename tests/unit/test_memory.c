@@ -22,7 +22,8 @@ static void shares_fit(void **state)
     (void)state;
     for (size_t size = MEMORY_LEAST; size <= 4096 * MIB; size += size / 7 + 1) {
         struct memory_share share = memory_divide(size);
-        size_t sum = share.transaction + share.requests + share.answers + share.leases;
+        size_t sum =
+            share.transaction + share.pending + share.requests + share.answers + share.leases;
         assert_true(sum + REST <= size);
         assert_true(sum + REST + REST / 4 >= size);
         assert_true(share.transaction >= STORE_TRANSACTION_LEAST);
@@ -36,7 +37,8 @@ static void usual_share_bounds_no_leases(void **state)
     (void)state;
     struct memory_share share = memory_divide(0);
     assert_int_equal(share.leases, 0);
-    assert_true(share.transaction + share.requests + share.answers + REST <= MEMORY_USUAL);
+    assert_true(share.transaction + share.pending + share.requests + share.answers + REST <=
+                MEMORY_USUAL);
 }
 
 static void private_memory_is_told(void **state)

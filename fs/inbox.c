@@ -25,7 +25,7 @@
 
 /* When it is tried again: what somebody writes, or a full disk; doubled each time. Milliseconds. */
 #define AGAIN_FIRST_MS 50
-#define AGAIN_MOST_MS 10000
+#define AGAIN_MOST_MS 5000
 
 struct inbox {
     struct mount *mount;
@@ -223,10 +223,11 @@ static int take(void *arg, const char *path)
     int r = inbox->group.fd < 0 ? taken_begin(&inbox->taken, &inbox->group) : 0;
     if (r < 0)
         return r;
+    atomic_fetch_add(&inbox->units, 1); /* before it isn't in the directory any more */
     r = taken_add(&inbox->taken, &inbox->group, path);
-    if (r == 0)
-        atomic_fetch_add(&inbox->units, 1);
-    else if (r == -EBUSY || r == -EXDEV || r == -EPERM || r == -EACCES) {
+    if (r < 0)
+        atomic_fetch_sub(&inbox->units, 1);
+    if (r == -EBUSY || r == -EXDEV || r == -EPERM || r == -EACCES) {
         if (inbox->reject.lines++ < REJECT_LINES_MOST)
             log_line(LOG_WARNING, "inbox: can't take %s: %s", path, strerror(-r));
         r = -ENOENT;
@@ -234,11 +235,21 @@ static int take(void *arg, const char *path)
     return r == 0 ? 1 : r == -ENOENT ? 0 : r;
 }
 
+static int put_back(void *arg, const char *path)
+{
+    struct inbox *inbox = arg;
+    int r = taken_put_back(&inbox->taken, &inbox->group, path);
+    if (r == 0)
+        atomic_fetch_sub(&inbox->units, 1);
+    return r;
+}
+
 /* A new group of what has arrived: how many. */
 static int take_arrivals(struct inbox *inbox)
 {
     inbox->group = (struct taken_group){.fd = -1};
-    int r = arrivals_next(inbox->arrivals, UNITS_MOST, take, inbox);
+    const struct arrivals_taker taker = {take, put_back, inbox};
+    int r = arrivals_next(inbox->arrivals, UNITS_MOST, &taker);
     if (inbox->group.fd >= 0)
         taken_end(&inbox->taken, &inbox->group);
     return r;

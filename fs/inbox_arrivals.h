@@ -33,13 +33,18 @@ int arrivals_fd(const struct arrivals *arrivals);
 /* Milliseconds until arrivals_next() shall be called even if nothing does; -1: never. */
 int arrivals_wait(const struct arrivals *arrivals);
 
-/* Take what is at `path`, relative to the inbox: 1: done, 0: it wasn't possible; or -errno to give
- * up. */
-typedef int arrivals_fn(void *arg, const char *path);
+struct arrivals_taker {
+    /* Take what is at `path`, relative to the inbox: 1: done, 0: it wasn't possible; or -errno to
+     * give up. */
+    int (*take)(void *arg, const char *path);
+    /* Undo what was done last, unless something else has that name already. */
+    int (*put_back)(void *arg, const char *path);
+    void *arg;
+};
 
-/* Call `take` for up to `most` of what is complete. How many it took, or what it gave up with: then
- * they are found again, later. */
-int arrivals_next(struct arrivals *arrivals, unsigned most, arrivals_fn *take, void *arg);
+/* Take up to `most` of what is complete, in order. How many, or what `taker` gave up with: then the
+ * rest is found again, later. */
+int arrivals_next(struct arrivals *arrivals, unsigned most, const struct arrivals_taker *taker);
 
 /* Names that were found and aren't complete yet, when we looked last. Any thread. */
 size_t arrivals_waiting(const struct arrivals *arrivals);

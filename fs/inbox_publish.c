@@ -33,17 +33,19 @@ struct merge {
 /*
  * By name: the kernel may remember that there is none, or where it led. It waits for the lock of
  * the directory, so no look-up and no listing from before the change is under way any more when the
- * listing in the cache is dropped. What a name led to is told as removed, so that who watches the
- * file learns of it.
+ * listing in the cache is dropped. A file whose last name this was is told as removed, so that who
+ * watches it learns of it.
  */
-static void tell_kernel(struct mount *mount, uint64_t parent, const char *name, uint64_t old)
+static void tell_kernel(struct mount *mount, uint64_t parent, const char *name,
+                        const struct store_attr *old)
 {
     size_t length = strlen(name);
-    if (old == 0 || fuse_lowlevel_notify_delete(mount->session, parent, old, name, length) < 0)
+    bool last = old != NULL && old->nlink == 1;
+    if (!last || fuse_lowlevel_notify_delete(mount->session, parent, old->id, name, length) < 0)
         (void)fuse_lowlevel_notify_inval_entry(mount->session, parent, name, length);
     (void)fuse_lowlevel_notify_inval_inode(mount->session, parent, 0, 0);
-    if (old != 0)
-        mount_attr_changed(mount, old);
+    if (old != NULL)
+        mount_attr_changed(mount, old->id);
 }
 
 /* ---------------------------------------------------------------------- merging -- */
@@ -100,12 +102,12 @@ static bool is_about_the_name(int error)
 }
 
 static int move(struct merge *merge, const struct level *at, const struct store_attr *attr,
-                const char *name, uint64_t old)
+                const char *name, const struct store_attr *old)
 {
-    if (old == attr->id) /* rename(2) leaves both names of one file */
+    if (old != NULL && old->id == attr->id) /* rename(2) leaves both names of one file */
         return store_unlink(merge->store, at->from, name);
     int r = store_rename(merge->store, at->from, name, at->to, name,
-                         old == 0 ? STORE_RENAME_NOREPLACE : 0);
+                         old == NULL ? STORE_RENAME_NOREPLACE : 0);
     if (r < 0)
         return is_about_the_name(r) ? reject(merge, at->from, name, r) : r;
     tell_kernel(merge->publish->mount, at->to, name, old);
@@ -122,13 +124,13 @@ static int merge_name(struct merge *merge, const char *name)
         return r;
     r = store_lookup(merge->store, at.to, name, &old);
     if (r == -ENOENT)
-        return move(merge, &at, &attr, name, 0);
+        return move(merge, &at, &attr, name, NULL);
     if (r < 0)
         return is_about_the_name(r) ? reject(merge, at.from, name, r) : r;
     if (S_ISDIR(attr.mode) != S_ISDIR(old.mode))
         return reject(merge, at.from, name, S_ISDIR(old.mode) ? -EISDIR : -ENOTDIR);
     return S_ISDIR(attr.mode) ? enter(merge, attr.id, old.id, name)
-                              : move(merge, &at, &attr, name, old.id);
+                              : move(merge, &at, &attr, name, &old);
 }
 
 static bool note_name(void *arg, const char *name, uint64_t id, mode_t type, off_t next,

@@ -254,6 +254,18 @@ int taken_add(struct taken *taken, struct taken_group *group, const char *path)
     return r;
 }
 
+int taken_put_back(struct taken *taken, struct taken_group *group, const char *path)
+{
+    struct taken_name unit = taken_unit_name(group->units - 1);
+    cleanup_fd int from = host_open_directory(group->fd, unit.text);
+    if (from < 0)
+        return from;
+    if (renameat2(from, path, taken->inbox, path, RENAME_NOREPLACE) < 0 && errno != EEXIST)
+        return -errno;
+    group->units--;
+    return host_remove_tree(group->fd, unit.text);
+}
+
 int taken_split(struct taken *taken, struct taken_group *group)
 {
     int r = 0;

@@ -66,6 +66,9 @@ void taken_end(struct taken *taken, struct taken_group *group);
  * more. */
 int taken_add(struct taken *taken, struct taken_group *group, const char *path);
 
+/* Move the unit that was added last back to `path`, or remove it if something else is there. */
+int taken_put_back(struct taken *taken, struct taken_group *group, const char *path);
+
 /* Make a group of each of its units, in the same order, unless it has only one. */
 int taken_split(struct taken *taken, struct taken_group *group);
 

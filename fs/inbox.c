@@ -166,7 +166,7 @@ static int work_on_group(struct inbox *inbox, uint64_t sequence)
     if (r == 0)
         r = taken_remove(&inbox->taken, group);
     if (r == 0)
-        atomic_fetch_sub(&inbox->units, group->units);
+        atomic_fetch_sub(&inbox->units, group->count);
     if (r == -EBUSY && !group->staged && taken_split(&inbox->taken, group) < 0)
         log_line(LOG_WARNING, "inbox: can't tell apart what came together; it waits together");
     taken_end(&inbox->taken, group);
@@ -232,13 +232,20 @@ static int take(void *arg, const char *path)
             log_line(LOG_WARNING, "inbox: can't take %s: %s", path, strerror(-r));
         r = -ENOENT;
     }
-    return r == 0 ? 1 : r == -ENOENT ? 0 : r;
+    return r == 0 ? (int)inbox->group.units : r == -ENOENT ? 0 : r;
 }
 
-static int put_back(void *arg, const char *path)
+static int take_again(void *arg, int unit)
 {
     struct inbox *inbox = arg;
-    int r = taken_put_back(&inbox->taken, &inbox->group, path);
+    int r = taken_again(&inbox->group, (unsigned)unit - 1);
+    return r < 0 ? r : 1;
+}
+
+static int drop(void *arg, int unit)
+{
+    struct inbox *inbox = arg;
+    int r = taken_drop(&inbox->group, (unsigned)unit - 1);
     if (r == 0)
         atomic_fetch_sub(&inbox->units, 1);
     return r;
@@ -248,7 +255,7 @@ static int put_back(void *arg, const char *path)
 static int take_arrivals(struct inbox *inbox)
 {
     inbox->group = (struct taken_group){.fd = -1};
-    const struct arrivals_taker taker = {take, put_back, inbox};
+    const struct arrivals_taker taker = {take, take_again, drop, inbox};
     int r = arrivals_next(inbox->arrivals, UNITS_MOST, &taker);
     if (inbox->group.fd >= 0)
         taken_end(&inbox->taken, &inbox->group);
@@ -322,7 +329,7 @@ static int count_units(struct inbox *inbox)
     for (size_t i = 0; i < count; i++) {
         struct taken_group group;
         if (taken_find(&inbox->taken, sequences[i], &group) == 0)
-            atomic_fetch_add(&inbox->units, group.units);
+            atomic_fetch_add(&inbox->units, group.count);
         cleanup_fd_p(&group.fd);
     }
     return r;

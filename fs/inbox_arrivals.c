@@ -83,41 +83,46 @@ static int listen(struct arrivals *arrivals)
 
 /*
  * The name may have got something else meanwhile, which has arrived later than others that we were
- * told of since: its turn comes with them. The kernel tells of a renaming before anybody can rename
- * what is there, so we know of it when we have it.
+ * told of since: it is held until its turn comes with them. The kernel tells of a renaming before
+ * anybody can rename what is there, so when we have it, we know.
+ *
+ * 1: taken; 0: not, or not yet.
  */
-static int take_told(struct arrivals *arrivals, const char *name,
+static int take_told(struct arrivals *arrivals, const char *name, int held,
                      const struct arrivals_taker *taker)
 {
-    int r = taker->take(taker->arg, name);
-    if (r <= 0)
-        return r;
-    int heard = listen(arrivals);
-    if (heard < 0)
-        return heard;
+    int unit = taker->take(taker->arg, name);
+    if (unit == 0 && held > 0)
+        return taker->again(taker->arg, held);
+    int r = unit > 0 && held > 0 ? taker->drop(taker->arg, held) : 0;
+    if (unit > 0 && r == 0)
+        r = listen(arrivals);
+    if (unit <= 0 || r < 0)
+        return unit < 0 ? unit : r;
     if (!told_has(arrivals->told, name))
         return 1;
-    r = taker->put_back(taker->arg, name);
-    return r < 0 ? r : 0;
+    told_hold(arrivals->told, name, unit);
+    return 0;
 }
+
+/* Too many: those that are held have their turn too early. Not before so many times `most`. */
+#define MOST_TIMES 4
 
 static int take_all_told(struct arrivals *arrivals, unsigned most,
                          const struct arrivals_taker *taker)
 {
-    unsigned taken = 0;
-    int r = listen(arrivals);
-    while (r == 0 && taken < most) {
-        cleanup_free char *name = told_next(arrivals->told);
+    unsigned taken = 0, tries = most * MOST_TIMES;
+    int r = listen(arrivals), held;
+    while (r >= 0 && taken < most && tries-- > 0) {
+        cleanup_free char *name = told_next(arrivals->told, &held);
         if (name == NULL)
             break;
-        r = take_told(arrivals, name, taker);
-        if (r < 0)
-            scan_soon(arrivals, SCAN_QUIET_MS); /* it is still there, and will be found */
-        if (r > 0) {
-            taken++;
-            r = 0;
-        }
+        r = take_told(arrivals, name, held, taker);
+        taken += r > 0;
     }
+    told_let_go(arrivals->told);
+    if (r < 0)
+        scan_soon(arrivals, SCAN_QUIET_MS); /* what it was is still there, and will be found */
     return r < 0 ? r : (int)taken;
 }
 

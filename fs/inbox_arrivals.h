@@ -34,11 +34,13 @@ int arrivals_fd(const struct arrivals *arrivals);
 int arrivals_wait(const struct arrivals *arrivals);
 
 struct arrivals_taker {
-    /* Take what is at `path`, relative to the inbox: 1: done, 0: it wasn't possible; or -errno to
-     * give up. */
+    /* Take what is at `path`, relative to the inbox, as the last unit: a number for it, above 0; 0:
+     * it wasn't possible; or -errno to give up. */
     int (*take)(void *arg, const char *path);
-    /* Undo what was done last, unless something else has that name already. */
-    int (*put_back)(void *arg, const char *path);
+    /* Make a unit the last one: 1. */
+    int (*again)(void *arg, int unit);
+    /* A newer one has come for the same path: it is not to be published. 0. */
+    int (*drop)(void *arg, int unit);
     void *arg;
 };
 

@@ -22,8 +22,8 @@
 struct scan {
     int inbox;     /* the directory */
     unsigned most; /* to be taken */
-    /* Take what is at `path`, relative to the inbox: 1: done, 0: it wasn't possible; or -errno to
-     * give up. */
+    /* Take what is at `path`, relative to the inbox: above 0: done, 0: it wasn't possible; or
+     * -errno to give up. */
     int (*take)(void *arg, const char *path);
     void *arg;
 

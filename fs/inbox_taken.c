@@ -182,14 +182,17 @@ int taken_list(struct taken *taken, uint64_t **sequences, size_t *count)
     return 0;
 }
 
-/* Units are numbered without a gap that matters: the next one comes after all. */
+/* There may be gaps between the numbers: the next one comes after all. */
 static int count_unit(void *arg, const char *name)
 {
-    unsigned *units = arg;
+    struct taken_group *group = arg;
     uint64_t unit;
     const char *end;
-    if (parse_hex(name, 8, &unit, &end) && *end == '\0' && unit >= *units)
-        *units = (unsigned)unit + 1;
+    if (!parse_hex(name, 8, &unit, &end) || *end != '\0')
+        return 0;
+    group->count++;
+    if (unit >= group->units)
+        group->units = (unsigned)unit + 1;
     return 0;
 }
 
@@ -201,7 +204,7 @@ int taken_find(struct taken *taken, uint64_t sequence, struct taken_group *group
         group->fd = host_open_directory(taken->fd, host_name(sequence, true).text);
         group->staged = true;
     }
-    return group->fd < 0 ? group->fd : host_list(group->fd, count_unit, &group->units);
+    return group->fd < 0 ? group->fd : host_list(group->fd, count_unit, group);
 }
 
 /* The clock, so that a number isn't used again, not even when the disk forgets our last steps. */
@@ -224,7 +227,7 @@ void taken_end(struct taken *taken, struct taken_group *group)
 {
     cleanup_fd_p(&group->fd);
     group->fd = -1;
-    if (!group->staged && group->units == 0)
+    if (!group->staged) /* fails if there is something in it */
         (void)unlinkat(taken->fd, host_name(group->sequence, false).text, AT_REMOVEDIR);
 }
 
@@ -254,22 +257,24 @@ int taken_add(struct taken *taken, struct taken_group *group, const char *path)
     return r;
 }
 
-int taken_put_back(struct taken *taken, struct taken_group *group, const char *path)
+int taken_again(struct taken_group *group, unsigned unit)
 {
-    struct taken_name unit = taken_unit_name(group->units - 1);
-    cleanup_fd int from = host_open_directory(group->fd, unit.text);
-    if (from < 0)
-        return from;
-    if (renameat2(from, path, taken->inbox, path, RENAME_NOREPLACE) < 0 && errno != EEXIST)
+    if (renameat(group->fd, taken_unit_name(unit).text, group->fd,
+                 taken_unit_name(group->units).text) < 0)
         return -errno;
-    group->units--;
-    return host_remove_tree(group->fd, unit.text);
+    group->units++;
+    return 0;
+}
+
+int taken_drop(struct taken_group *group, unsigned unit)
+{
+    return host_remove_tree(group->fd, taken_unit_name(unit).text);
 }
 
 int taken_split(struct taken *taken, struct taken_group *group)
 {
     int r = 0;
-    for (unsigned i = 0; group->units > 1 && i < group->units && r == 0; i++) {
+    for (unsigned i = 0; group->count > 1 && i < group->units && r == 0; i++) {
         struct taken_group single;
         r = taken_begin(taken, &single);
         if (r == 0 &&
@@ -279,8 +284,6 @@ int taken_split(struct taken *taken, struct taken_group *group)
             r = -errno;
         taken_end(taken, &single);
     }
-    if (r == 0 && group->units > 1)
-        group->units = 0;
     return r;
 }
 

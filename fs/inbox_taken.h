@@ -44,8 +44,9 @@ struct taken {
 struct taken_group {
     uint64_t sequence;
     bool staged;
-    int fd; /* -1: not open */
-    unsigned units;
+    int fd;         /* -1: not open */
+    unsigned units; /* the number of the next one */
+    unsigned count; /* units that were there when it was found; of a new one 0 */
 };
 
 /* -errno, and `why` says what is wrong. */
@@ -59,15 +60,17 @@ int taken_list(struct taken *taken, uint64_t **sequences, size_t *count);
 int taken_find(struct taken *taken, uint64_t sequence, struct taken_group *group);
 /* A new group, without units. */
 int taken_begin(struct taken *taken, struct taken_group *group);
-/* Let go of a group; one without units is removed. */
+/* Let go of a group; an empty one is removed. */
 void taken_end(struct taken *taken, struct taken_group *group);
 
 /* Move what is at `path` in the inbox into the group, as its next unit. -ENOENT: it isn't there any
  * more. */
 int taken_add(struct taken *taken, struct taken_group *group, const char *path);
 
-/* Move the unit that was added last back to `path`, or remove it if something else is there. */
-int taken_put_back(struct taken *taken, struct taken_group *group, const char *path);
+/* Make a unit the last one. */
+int taken_again(struct taken_group *group, unsigned unit);
+/* Remove a unit: it won't be published. */
+int taken_drop(struct taken_group *group, unsigned unit);
 
 /* Make a group of each of its units, in the same order, unless it has only one. */
 int taken_split(struct taken *taken, struct taken_group *group);

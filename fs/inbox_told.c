@@ -12,6 +12,7 @@ struct entry {
     struct entry *before, *after; /* in the order */
     struct entry *next;           /* in the bucket */
     char *name;
+    int held;
 };
 
 struct told {
@@ -29,7 +30,8 @@ void told_free(struct told *told)
 {
     if (told == NULL)
         return;
-    for (char *name; (name = told_next(told)) != NULL;)
+    int held;
+    for (char *name; (name = told_next(told, &held)) != NULL;)
         free(name);
     free(told);
 }
@@ -98,7 +100,20 @@ size_t told_count(const struct told *told)
     return told->count;
 }
 
-char *told_next(struct told *told)
+void told_hold(struct told *told, const char *name, int held)
+{
+    struct entry *entry = *find(told, name);
+    if (entry != NULL)
+        entry->held = held;
+}
+
+void told_let_go(struct told *told)
+{
+    for (struct entry *entry = told->first; entry != NULL; entry = entry->after)
+        entry->held = 0;
+}
+
+char *told_next(struct told *told, int *held)
 {
     struct entry *entry = told->first;
     if (entry == NULL)
@@ -107,6 +122,7 @@ char *told_next(struct told *told)
     *find(told, entry->name) = entry->next;
     told->count--;
     char *name = entry->name;
+    *held = entry->held;
     free(entry);
     return name;
 }

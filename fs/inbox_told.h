@@ -19,7 +19,12 @@ int told_add(struct told *told, const char *name);
 bool told_has(const struct told *told, const char *name);
 size_t told_count(const struct told *told);
 
-/* Take out the first: to be freed; NULL: there are none. */
-char *told_next(struct told *told);
+/* Remember with a name that is there that something is held for it: a number above 0. */
+void told_hold(struct told *told, const char *name, int held);
+/* Nothing is held any more. */
+void told_let_go(struct told *told);
+
+/* Take out the first: to be freed; NULL: there are none. *held is 0 if nothing is held for it. */
+char *told_next(struct told *told, int *held);
 
 #endif

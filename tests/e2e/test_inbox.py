@@ -272,14 +272,15 @@ class Seeing(inbox.InboxCase):
             self.drain(mount)
 
             def watch():
-                seen = {"a": 0, "b": 0}
-                while seen["b"] < rounds:
+                changes, now = 0, 0
+                while now < rounds:
                     for name, other in (("a", "b"), ("b", "a")):
-                        now = int(read_file(mount / name))
-                        # a arrives before b in every round.
-                        if now != seen[name] and (now <= seen[other] if name == "a" else now < seen[other]):
-                            return f"{name} became {now} after {other} was {seen[other]}"
-                        seen[name] = now
+                        known, before, now = (int(read_file(mount / which)) for which in (other, name, name))
+                        # It changed after the other was seen. a arrives before b in every round.
+                        if now != before and (now <= known if name == "a" else now < known):
+                            return f"{name} became {now} after {other} was {known}"
+                        changes += now != before
+                self.assertGreater(changes, 0, "no change was seen: this shows nothing")
                 return rounds
 
             watcher = harness.Child(watch)

@@ -5,10 +5,10 @@
  * nothing was mounted: for programs that may not, or can't, write in the mount. The mount may be
  * read-only.
  *
- *   inbox_arrivals   what has arrived, and is complete
- *   inbox_taken      it is taken out of the directory, in groups; why each is published exactly
- * once (store_take)     a group is copied into the store's staging inbox_publish    and moved into
- * the tree from there, in the order of arrival inbox_reject     what can't be published
+ * inbox_arrivals finds what has arrived, and is complete. inbox_taken takes it out of the
+ * directory, in groups, and tells why each is published exactly once. inbox_work brings a group
+ * into the store's staging (store_take()), from where inbox_publish moves it into the tree, in the
+ * order of arrival. What can't be published, inbox_reject puts into .rejected.
  *
  * A thread does all that. It waits and tries again when the disk is full, and does nothing else
  * until then: the order is kept. Only a group in which somebody has a file open for writing lets
@@ -35,6 +35,10 @@ int inbox_start(struct inbox *inbox);
  * mount. Requests must still be served. Twice does no harm. */
 void inbox_stop(struct inbox *inbox);
 void inbox_free(struct inbox *inbox);
+
+/* In a request that has moved a name, before it is answered: see inbox_window.h. */
+void inbox_renamed(struct inbox *inbox, uint64_t parent, const char *name, uint64_t new_parent,
+                   const char *new_name);
 
 /* In Prometheus' text format: lmdbfs_inbox_... Any thread. */
 void inbox_print(FILE *out, const struct inbox *inbox);

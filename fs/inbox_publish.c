@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "inbox_taken.h"
+#include "inbox_window.h"
 #include "mount.h"
 #include "store/util.h"
 
@@ -101,18 +102,54 @@ static bool is_about_the_name(int error)
            error == -EISDIR || error == -ENOTDIR || error == -EMLINK;
 }
 
+static int move_over(struct merge *merge, const struct level *at, const char *name,
+                     const struct store_attr *old)
+{
+    struct mount *mount = merge->publish->mount;
+    struct window *window = merge->publish->window;
+    struct window_place place;
+    window_open(window, at->to, name);
+    int r = store_rename(merge->store, at->from, name, at->to, name, 0);
+    if (r == 0)
+        tell_kernel(mount, at->to, name, old);
+    while (window_close(window, &place) && r == 0) {
+        window_open(window, place.parent, place.name);
+        tell_kernel(mount, place.parent, place.name, NULL);
+    }
+    return r;
+}
+
+/*
+ * Who looks up the name, or lists the directory, may have found the old record and not have a lease
+ * on it yet; we have one until nobody does so any more.
+ */
+static int replace(struct merge *merge, const struct level *at, const char *name,
+                   const struct store_attr *old)
+{
+    bool leased = store_lease(merge->store, old->id) == 0;
+    int r = move_over(merge, at, name, old);
+    if (leased)
+        store_lease_drop(merge->store, old->id, 1);
+    return r;
+}
+
+static int add(struct merge *merge, const struct level *at, const char *name)
+{
+    int r = store_rename(merge->store, at->from, name, at->to, name, STORE_RENAME_NOREPLACE);
+    if (r == 0)
+        tell_kernel(merge->publish->mount, at->to, name, NULL);
+    return r;
+}
+
 static int move(struct merge *merge, const struct level *at, const struct store_attr *attr,
                 const char *name, const struct store_attr *old)
 {
     if (old != NULL && old->id == attr->id) /* rename(2) leaves both names of one file */
         return store_unlink(merge->store, at->from, name);
-    int r = store_rename(merge->store, at->from, name, at->to, name,
-                         old == NULL ? STORE_RENAME_NOREPLACE : 0);
-    if (r < 0)
-        return is_about_the_name(r) ? reject(merge, at->from, name, r) : r;
-    tell_kernel(merge->publish->mount, at->to, name, old);
-    merge->publish->published(merge->publish->arg);
-    return 0;
+    int r = old == NULL ? add(merge, at, name) : replace(merge, at, name, old);
+    if (r == 0)
+        merge->publish->published(merge->publish->arg);
+    return r < 0 && is_about_the_name(r) ? reject(merge, at->from, name, r) : r;
 }
 
 static int merge_name(struct merge *merge, const char *name)

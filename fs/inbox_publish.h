@@ -14,9 +14,11 @@
 #include <stdint.h>
 
 struct mount;
+struct window;
 
 struct publish {
     struct mount *mount;
+    struct window *window;
     void *arg;
     /* `path` in unit number `unit` can't be published; `error` says why. 0: go on without. */
     int (*reject)(void *arg, unsigned unit, const char *path, int error);

@@ -108,7 +108,6 @@ static _Thread_local struct tree *current;
 
 static int look_inside(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-    (void)ftw;
     struct tree *tree = current;
     if (type == FTW_NS)
         return 0;
@@ -117,7 +116,9 @@ static int look_inside(const char *path, const struct stat *st, int type, struct
     if (age < tree->age)
         tree->age = age;
     tree->written |= written;
-    if (tree->old != NULL && !S_ISDIR(st->st_mode) && !written && age >= QUIET_INSIDE_MS)
+    bool temporary = path[ftw->base] == '.';
+    if (tree->old != NULL && !temporary && !S_ISDIR(st->st_mode) && !written &&
+        age >= QUIET_INSIDE_MS)
         tree->error = add_name(tree->old, path + tree->prefix, st->st_ctim);
     return tree->error;
 }

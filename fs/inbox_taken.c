@@ -11,11 +11,11 @@
 
 #include "host.h"
 #include "log.h"
+#include "node.h"
 #include "store/util.h"
 
 #define TAKEN_NAME ".taken"
 #define STAGED_SUFFIX ".staged"
-#define STAGING_PREFIX ".inbox-" /* of its name in the store's staging; the tag follows */
 #define TAG_DIGITS 16
 
 struct taken_name taken_group_name(uint64_t sequence)
@@ -61,7 +61,7 @@ struct tags {
 static struct taken_name staging_name(uint64_t tag)
 {
     struct taken_name name;
-    snprintf(name.text, sizeof(name.text), STAGING_PREFIX "%016" PRIx64, tag);
+    snprintf(name.text, sizeof(name.text), NODE_HIDDEN_PREFIX "%016" PRIx64, tag);
     return name;
 }
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "inbox.h"
 #include "log.h"
 #include "node.h"
 #include "reply.h"
@@ -127,6 +128,14 @@ void ops_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name
         reply_new_entry(req, mount, &attr);
 }
 
+static void tell_inbox(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
+                       const char *new_name, unsigned flags)
+{
+    inbox_renamed(mount->inbox, parent, name, new_parent, new_name);
+    if (flags & RENAME_EXCHANGE)
+        inbox_renamed(mount->inbox, new_parent, new_name, parent, name);
+}
+
 static int do_rename(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
                      const char *new_name, unsigned flags)
 {
@@ -145,6 +154,8 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
         r = before_move(mount, new_parent, new_name, parent, &later[1]);
     if (r == 0)
         r = store_rename(mount->store, parent, name, new_parent, new_name, store_flags);
+    if (r == 0)
+        tell_inbox(mount, parent, name, new_parent, new_name, flags);
     for (int i = 0; i < 2 && r == 0; i++)
         after_move(mount, &later[i]);
     return r;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A directory of the host that publishes what is renamed into it: what arrives, in what way, and who sees what when."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -33,8 +34,7 @@ class Arriving(inbox.InboxCase):
             self.assertTrue(harness.is_sealed(mount / "tree/large"))
             self.assertEqual(read_file(linked), b"linked", "a link was taken, not the file")
             self.assertEqual(self.taken(), [])
-            ours = os.listdir(mount.staging)
-            self.assertEqual([os.listdir(os.path.join(mount.staging, name)) for name in ours], [[]])
+            self.assertEqual(os.listdir(mount.staging), [], "what is on its way is nobody's business")
         self.assert_clean()
 
     @staticmethod
@@ -290,6 +290,59 @@ class Seeing(inbox.InboxCase):
             self.assertEqual(watcher.result(), rounds)
             self.drain(mount)
             self.assertEqual(self.counters(mount)["rejected"], 0)
+
+    def test_names_never_vanish(self):
+        """Whoever opens or lists what is being replaced finds the old file or the new one, whole."""
+        rounds = harness.scaled(1500, least=100)
+        with self.mounted() as mount:
+            self.put("file", b"0" * 5000)
+            self.drain(mount)
+            stop = self.path("stop")
+
+            def look():
+                seen = set()
+                while not os.path.exists(stop):
+                    content = read_file(mount / "file")
+                    if content != content[:1] * 5000 or os.listdir(mount.path) != ["file"]:
+                        return content[:20]
+                    seen.add(os.stat(mount / "file").st_ino)
+                return len(seen)
+
+            lookers = [harness.Child(look) for _ in range(3)]
+            for number in range(rounds):
+                self.put("file", b"%d" % (number % 10) * 5000)
+            self.drain(mount)
+            write_file(stop, b"")
+            for looker in lookers:
+                self.assertGreater(looker.result(), 1)
+
+    def test_renamed_by_users_meanwhile(self):
+        """Users rename the very names that are being replaced: in the end the kernel believes what the store holds."""
+        rounds = harness.scaled(1500, least=100)
+        with self.mounted() as mount:
+            self.put("a", b"first")
+            self.drain(mount)
+            stop = self.path("stop")
+
+            def move():
+                moves = 0
+                while not os.path.exists(stop):
+                    for old, new in (("a", "b"), ("b", "c"), ("c", "a")):
+                        with contextlib.suppress(FileNotFoundError):
+                            os.rename(mount / old, mount / new)
+                            moves += 1
+                return moves
+
+            mover = harness.Child(move)
+            for number in range(rounds):
+                self.put("abc"[number % 3], b"%d" % number)
+                if number % 100 == 99:
+                    self.drain(mount)
+            self.drain(mount)
+            write_file(stop, b"")
+            self.assertGreater(mover.result(), 0)
+            lmdbfs("export", self.store, self.path("out"))
+            self.assert_files(mount.path, {name: read_file(self.path("out", name)) for name in os.listdir(self.path("out"))})
 
     def test_watchers(self):
         """What inotify tells of what the daemon does by itself: nothing about names, the end of a replaced file."""

@@ -117,7 +117,7 @@ static int take_again(void *arg, int unit)
 static int drop(void *arg, int unit)
 {
     struct inbox *inbox = arg;
-    int r = taken_drop(&inbox->work.group, (unsigned)unit - 1);
+    int r = taken_drop(&inbox->work.taken, &inbox->work.group, (unsigned)unit - 1);
     if (r == 0)
         atomic_fetch_sub(&inbox->work.units, 1);
     return r;
@@ -252,10 +252,10 @@ void inbox_free(struct inbox *inbox)
 }
 
 void inbox_renamed(struct inbox *inbox, uint64_t parent, const char *name, uint64_t new_parent,
-                   const char *new_name)
+                   const char *new_name, bool exchanged)
 {
     if (inbox != NULL)
-        window_renamed(&inbox->work.window, parent, name, new_parent, new_name);
+        window_renamed(&inbox->work.window, parent, name, new_parent, new_name, exchanged);
 }
 
 void inbox_print(FILE *out, const struct inbox *inbox)

@@ -17,6 +17,7 @@
 #ifndef FS_INBOX_H
 #define FS_INBOX_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "store/store.h"
@@ -36,9 +37,10 @@ int inbox_start(struct inbox *inbox);
 void inbox_stop(struct inbox *inbox);
 void inbox_free(struct inbox *inbox);
 
-/* In a request that has moved a name, before it is answered: see inbox_window.h. */
+/* In a request that has moved a name (or exchanged two), before it is answered: see
+ * inbox_window.h. */
 void inbox_renamed(struct inbox *inbox, uint64_t parent, const char *name, uint64_t new_parent,
-                   const char *new_name);
+                   const char *new_name, bool exchanged);
 
 /* In Prometheus' text format: lmdbfs_inbox_... Any thread. */
 void inbox_print(FILE *out, const struct inbox *inbox);

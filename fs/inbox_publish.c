@@ -110,13 +110,14 @@ static int move_over(struct merge *merge, const struct level *at, const char *na
     struct window_place place;
     window_open(window, at->to, name);
     int r = store_rename(merge->store, at->from, name, at->to, name, 0);
-    if (r == 0)
-        tell_kernel(mount, at->to, name, old);
-    while (window_close(window, &place) && r == 0) {
-        window_open(window, place.parent, place.name);
-        tell_kernel(mount, place.parent, place.name, NULL);
+    if (r < 0) {
+        window_close(window);
+        return r;
     }
-    return r;
+    tell_kernel(mount, at->to, name, old);
+    while (window_next(window, &place))
+        tell_kernel(mount, place.parent, place.name, NULL);
+    return 0;
 }
 
 /*

@@ -12,31 +12,40 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "store/store.h"
 
+/* More renamings of one name in such a moment, and one after another at that, nobody can make: each
+ * waits for a commit. */
+#define WINDOW_PLACES 32
+
 struct window_place {
-    uint64_t parent; /* 0: none */
+    uint64_t parent;
     char name[STORE_NAME_MAX + 1];
 };
 
 struct window {
     pthread_mutex_t lock; /* guards the rest */
-    struct window_place now;
-    bool moved; /* since it was opened */
+    struct window_place places[WINDOW_PLACES];
+    size_t count; /* places that the kernel is to be told of, the first one being told now */
 };
 
 void window_init(struct window *window);
 void window_destroy(struct window *window);
 
-/* Before the store is changed. */
+/* Before the store is changed: the first place. */
 void window_open(struct window *window, uint64_t parent, const char *name);
-/* When the kernel has been told. True: it is to be told of *place as well. */
-bool window_close(struct window *window, struct window_place *place);
 
-/* A request has moved a name. */
+/* The kernel has been told of the first place. True: *place is the next one. */
+bool window_next(struct window *window, struct window_place *place);
+
+/* The store wasn't changed after all. */
+void window_close(struct window *window);
+
+/* A request has moved a name; or (`exchanged`) two have changed places. */
 void window_renamed(struct window *window, uint64_t parent, const char *name, uint64_t new_parent,
-                    const char *new_name);
+                    const char *new_name, bool exchanged);
 
 #endif

@@ -128,14 +128,6 @@ void ops_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name
         reply_new_entry(req, mount, &attr);
 }
 
-static void tell_inbox(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
-                       const char *new_name, unsigned flags)
-{
-    inbox_renamed(mount->inbox, parent, name, new_parent, new_name);
-    if (flags & RENAME_EXCHANGE)
-        inbox_renamed(mount->inbox, new_parent, new_name, parent, name);
-}
-
 static int do_rename(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
                      const char *new_name, unsigned flags)
 {
@@ -155,7 +147,7 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
     if (r == 0)
         r = store_rename(mount->store, parent, name, new_parent, new_name, store_flags);
     if (r == 0)
-        tell_inbox(mount, parent, name, new_parent, new_name, flags);
+        inbox_renamed(mount->inbox, parent, name, new_parent, new_name, flags & RENAME_EXCHANGE);
     for (int i = 0; i < 2 && r == 0; i++)
         after_move(mount, &later[i]);
     return r;

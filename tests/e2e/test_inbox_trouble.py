@@ -134,21 +134,24 @@ class Ending(inbox.InboxCase):
         with self.mounted() as mount:
             os.mkdir(mount / "done")
             os.mkdir(mount / "tree")
-        for round_ in range(harness.scaled(16, least=4)):
+        for round_ in range(harness.scaled(12, least=4)):
             with self.mounted() as mount:
                 stop = threading.Event()
                 mover = threading.Thread(target=self.move_on, args=(mount, moved, stop))
                 mover.start()
-                for number in range(chance.randrange(10, 60)):
+                burst = self.path(f"outside/{round_}")
+                os.mkdir(burst)
+                for number in range(60):
                     name = f"r{round_}n{number}"
-                    if chance.random() < 0.3:
-                        self.put_tree({f"{name}a": b"a", f"{name}b": name.encode()})
-                        dropped += [f"tree/{name}a", f"tree/{name}b"]
-                        wait_for(lambda: "tree" not in self.remains())
-                    else:
-                        self.put(name, name.encode() * chance.choice((1, 500, 50_000)))
-                        dropped.append(name)
-                time.sleep(chance.random() * 0.15)  # the moment is the test, not a wait for something
+                    write_file(os.path.join(burst, name), name.encode() * chance.choice((1, 500, 50_000)))
+                    dropped.append(name)
+                parts = {f"r{round_}t{number}": b"part" for number in range(20)}
+                wait_for(lambda: "tree" not in self.remains(), what="the tree of the last round is taken")
+                self.put_tree(parts)
+                dropped += [f"tree/{name}" for name in parts]
+                for name in os.listdir(burst):
+                    os.rename(os.path.join(burst, name), os.path.join(self.inbox, name))
+                time.sleep(chance.random() * 0.12)  # the moment is the test, not a wait for something
                 mount.kill()
                 stop.set()
                 mover.join()
@@ -163,9 +166,7 @@ class Ending(inbox.InboxCase):
             self.assertEqual(self.counters(mount)["rejected"], 0)
             for name in there | done:
                 content = read_file(mount / (name if name in there else "done/" + name.replace("/", "+")))
-                base = os.path.basename(name)
-                self.assertIn(content, (b"a", base[:-1].encode()) if "/" in name
-                              else [base.encode() * times for times in (1, 500, 50_000)])
+                self.assertIn(content, [b"part"] if "/" in name else [name.encode() * n for n in (1, 500, 50_000)])
         self.assertGreater(len(moved), 0, "nothing was moved on: this shows nothing")
         self.assertEqual(self.taken(), [])
         self.assert_clean()

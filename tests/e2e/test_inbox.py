@@ -317,7 +317,7 @@ class Seeing(inbox.InboxCase):
 
     def test_renamed_by_users_meanwhile(self):
         """Users rename the very names that are being replaced: the kernel believes what the store holds."""
-        rounds = harness.scaled(600, least=100)
+        rounds = harness.scaled(300, least=100)
         with self.mounted() as mount:
             self.put("file", b"first")
             self.put_tree({str(number): b"of a user" for number in range(5 * rounds)}, "moved")

@@ -65,7 +65,8 @@ static int compare(const void *a, const void *b)
 
 static void sort(struct names *names)
 {
-    qsort(names->list, names->count, sizeof(*names->list), compare);
+    if (names->count > 0) /* there may be no list */
+        qsort(names->list, names->count, sizeof(*names->list), compare);
     for (; names->count > names->most; names->left_out++)
         free(names->list[--names->count].path);
 }

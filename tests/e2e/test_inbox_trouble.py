@@ -17,6 +17,10 @@ DIRECTORY_THERE = "there is a directory of this name"
 OTHER_THERE = "there is something else than a directory of this name"
 
 
+# A sanitizer's own memory is many times that of the program: such a build only shows that every byte is right.
+SANITIZED = b"__asan_init" in read_file(LMDBFS)
+
+
 class Rejecting(inbox.InboxCase):
     def test_reasons(self):
         with self.mounted() as mount:
@@ -244,7 +248,8 @@ class LittleRoom(inbox.InboxCase):
                 most = max(most, mount.stats()["lmdbfs_memory_bytes"])
             self.drain(mount)
             self.assertEqual(sum(len(names) for _, _, names in os.walk(mount / "tree")), count)
-            self.assertLess(most - before, 16 << 20)
+            if not SANITIZED:
+                self.assertLess(most - before, 12 << 20)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,30 @@ void metrics_print(FILE *out, const char *name, const char *type, const char *he
     fprintf(out, "%s %" PRIu64 "\n", name, value);
 }
 
+/* Prometheus wants these three escaped. */
+void metrics_print_label(FILE *out, const char *name, const char *value)
+{
+    fprintf(out, "%s=\"", name);
+    for (; *value != '\0'; value++) {
+        if (*value == '"' || *value == '\\')
+            putc('\\', out);
+        if (*value == '\n')
+            fputs("\\n", out);
+        else
+            putc(*value, out);
+    }
+    putc('"', out);
+}
+
+void metrics_print_info(FILE *out, const char *name, const char *help, const char *label,
+                        const char *value)
+{
+    print_header(out, name, "gauge", help);
+    fprintf(out, "%s{", name);
+    metrics_print_label(out, label, value);
+    fputs("} 1\n", out);
+}
+
 void metrics_print_all(FILE *out, struct metrics *metrics)
 {
     print_header(out, "lmdbfs_requests_total", "counter",

@@ -74,6 +74,12 @@ static inline void metrics_add(atomic_uint_fast64_t *counter, uint64_t n)
 /* One metric of Prometheus' text format without labels. `type` is "counter" or "gauge". */
 void metrics_print(FILE *out, const char *name, const char *type, const char *help, uint64_t value);
 
+/* One that says something in words: its only label, and 1. */
+void metrics_print_info(FILE *out, const char *name, const char *help, const char *label,
+                        const char *value);
+/* name="value" of a label. */
+void metrics_print_label(FILE *out, const char *name, const char *value);
+
 /* All counters in Prometheus' text format. */
 void metrics_print_all(FILE *out, struct metrics *metrics);
 

@@ -6,6 +6,7 @@
 
 #include "closing.h"
 #include "companion.h"
+#include "inbox.h"
 #include "log.h"
 #include "mount.h"
 #include "prewalk.h"
@@ -77,6 +78,7 @@ void mode_decide(struct mount *mount)
 
 void mode_let_go(struct mount *mount)
 {
+    inbox_stop(mount->inbox);
     prewalk_stop(mount->prewalk);
     refresh_stop(mount->refresh);
     push_stop(mount->push);

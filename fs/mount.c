@@ -10,6 +10,7 @@
 #include "backing.h"
 #include "closing.h"
 #include "companion.h"
+#include "inbox.h"
 #include "large.h"
 #include "log.h"
 #include "memory.h"
@@ -166,11 +167,14 @@ static int start_loop(struct mount *mount, char why[STORE_WHY_MAX])
 int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX])
 {
     const char *path = mount->options->mountpoint;
+    int r = 0;
     mount->store = store;
     mount->records = records_choose(mount->options->records, store, &mount->ways);
+    if (mount->options->inbox != NULL && (r = inbox_open(mount, &mount->inbox, why)) < 0)
+        return r;
     if (!mount->options->debug)
         fuse_set_log_func(remember_words);
-    int r = fuse_session_mount(mount->session, path) < 0 ? -EIO : 0;
+    r = fuse_session_mount(mount->session, path) < 0 ? -EIO : 0;
     if (!mount->options->debug)
         fuse_set_log_func(log_words);
     if (r < 0) {
@@ -184,10 +188,14 @@ int mount_start(struct mount *mount, struct store *store, char why[STORE_WHY_MAX
         r = prune_start(&mount->prune, mount->session, store);
     if (r == 0)
         r = start_loop(mount, why);
-    if (r == 0)
+    if (r == 0) {
         mode_decide(mount);
+        if ((r = inbox_start(mount->inbox)) < 0)
+            snprintf(why, STORE_WHY_MAX, "can't start the inbox: %s", strerror(-r));
+    }
     if (r < 0) {
         (void)mountpoint_detach(path, mount->device);
+        mode_let_go(mount);
         mode_set(mount, MODE_OPEN); /* nobody shall wait for it any more */
         loop_stop(steal_pointer(&mount->loop));
         prune_stop(&mount->prune);
@@ -260,6 +268,7 @@ void mount_free(struct mount *mount)
     prewalk_free(mount->prewalk);
     refresh_free(mount->refresh);
     push_free(mount->push);
+    inbox_free(mount->inbox);
     closing_free(mount->closing);
     companion_free(mount->companion);
     stats_destroy(&mount->stats);

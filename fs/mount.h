@@ -23,6 +23,7 @@
 struct backings;
 struct closing;
 struct companion;
+struct inbox;
 struct push;
 struct refresh;
 struct prewalk;
@@ -41,6 +42,7 @@ struct mount {
     enum records_mode records;   /* what it is tuned for; known before INIT is answered */
     struct backings *backings;   /* NULL: the kernel reads no records by itself */
     struct companion *companion; /* NULL: without our rights there is none */
+    struct inbox *inbox;         /* NULL: none is wanted */
     struct closing *closing;     /* NULL: the store counts the writers, or there are none */
     /* What is done before it is asked for. Each may be NULL: not possible here. */
     struct push *push;

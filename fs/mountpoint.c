@@ -142,12 +142,10 @@ static bool is_dead(int error)
     return error == ENOTCONN || error == ECONNABORTED || error == ECANCELED;
 }
 
-char *mountpoint_resolve(const char *path)
+/* Of what leads to the last component, without looking at that. */
+static char *resolve_parent(const char *path)
 {
-    char *whole = realpath(path, NULL);
-    if (whole != NULL || !is_dead(errno))
-        return whole;
-    /* The last component is a dead mount: resolve what leads to it. */
+    char *whole = NULL;
     cleanup_free char *copy = strdup(path);
     if (copy == NULL)
         return NULL;
@@ -164,6 +162,18 @@ char *mountpoint_resolve(const char *path)
     if (asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0)
         return NULL;
     return whole;
+}
+
+char *mountpoint_resolve(const char *path)
+{
+    char *whole = realpath(path, NULL);
+    return whole != NULL || !is_dead(errno) ? whole : resolve_parent(path);
+}
+
+char *mountpoint_resolve_new(const char *path)
+{
+    char *whole = realpath(path, NULL);
+    return whole != NULL || errno != ENOENT ? whole : resolve_parent(path);
 }
 
 /* What is wrong with using `path`, an errno. The kernel may know the attributes of a mount whose

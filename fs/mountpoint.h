@@ -19,6 +19,9 @@
  * it does not need an answer from what is mounted there. */
 char *mountpoint_resolve(const char *path);
 
+/* The same for something that may not exist yet, but for what it lies in. */
+char *mountpoint_resolve_new(const char *path);
+
 /*
  * See to it that `path` is a directory to mount on. The mount of a daemon of ours that was killed
  * is taken away, with a line in the log. `why` holds one line if it can't be done. -EBUSY: it is a

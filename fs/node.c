@@ -10,6 +10,12 @@ bool node_is_reserved(uint64_t id)
     return id == STORE_CONTROL_ID || stats_is_node(id);
 }
 
+bool node_is_hidden(uint64_t parent, const char *name)
+{
+    return parent == STORE_STAGING_ID &&
+           strncmp(name, NODE_HIDDEN_PREFIX, strlen(NODE_HIDDEN_PREFIX)) == 0;
+}
+
 /* Owner and times are those of the root. */
 static int control_getattr(struct mount *mount, struct store_attr *attr)
 {
@@ -76,6 +82,8 @@ int node_lookup(struct mount *mount, uint64_t parent, const char *name, struct s
         return control_lookup(mount, name, attr);
     if (parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0)
         return node_getattr(mount, STORE_CONTROL_ID, attr);
+    if (node_is_hidden(parent, name))
+        return -ENOENT;
     return store_lookup(mount->store, parent, name, attr);
 }
 
@@ -83,6 +91,8 @@ int node_name_changeable(uint64_t parent, const char *name)
 {
     if (parent == STORE_ROOT_ID && strcmp(name, STORE_CONTROL_NAME) == 0)
         return -EBUSY;
+    if (node_is_hidden(parent, name))
+        return -EPERM;
     if (parent != STORE_CONTROL_ID)
         return 0;
     bool reserved = strcmp(name, STORE_STAGING_NAME) == 0 || strcmp(name, STORE_STATS_NAME) == 0;

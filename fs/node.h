@@ -18,6 +18,10 @@
 
 #include "mount.h"
 
+/* What begins so in the staging directory is ours: users neither see it nor can use such names. */
+#define NODE_HIDDEN_PREFIX ".inbox-"
+bool node_is_hidden(uint64_t parent, const char *name);
+
 /* True for the nodes that have no record. Nothing of store.h may be asked about them. */
 bool node_is_reserved(uint64_t id);
 
@@ -26,7 +30,8 @@ int node_getattr(struct mount *mount, uint64_t id, struct store_attr *attr);
 /* The node that `name` in directory `parent` leads to, also for "." and "..". */
 int node_lookup(struct mount *mount, uint64_t parent, const char *name, struct store_attr *attr);
 
-/* Whether the name may be made, changed or removed: 0, or -EPERM in the reserved directory, or
+/* Whether the name may be made, changed or removed: 0, or -EPERM in the reserved directory and for
+ * a hidden name, or
  * -EBUSY if it is a reserved name itself. */
 int node_name_changeable(uint64_t parent, const char *name);
 

@@ -23,6 +23,7 @@ _Static_assert(BEHIND_STATS < STORE_CURSOR_MIN, "cursors must not overlap");
 struct listing {
     fuse_req_t req;
     struct mount *mount;
+    uint64_t id;
     bool plus; /* with attributes: each entry counts as a lookup */
     char *buffer;
     size_t size, used;
@@ -49,7 +50,8 @@ static bool add_plain(struct listing *listing, const char *name, const struct st
 
 /*
  * An entry with its attributes, and a lease on its record. The record can't end before: the
- * kernel lets nobody change a directory while it lists it.
+ * kernel lets nobody change a directory while it lists it, and what an inbox changes is kept until
+ * no listing from before is under way.
  */
 static bool add_leased(struct listing *listing, const char *name, const struct store_attr *attr,
                        off_t next)
@@ -76,6 +78,8 @@ static bool add_entry(void *arg, const char *name, uint64_t id, mode_t type, off
                       const struct store_attr *attr)
 {
     struct listing *listing = arg;
+    if (node_is_hidden(listing->id, name))
+        return true;
     if (listing->plus)
         return add_leased(listing, name, attr, next);
     return add_plain(listing, name, &(struct stat){.st_ino = id, .st_mode = type}, next);
@@ -108,6 +112,7 @@ static void list_control(struct listing *listing, off_t cursor)
 
 static void list(struct listing *listing, uint64_t id, off_t cursor)
 {
+    listing->id = id;
     if (cursor < BEHIND_DOTDOT && !add_dots(listing, id, cursor))
         return;
     if (id == STORE_CONTROL_ID) {

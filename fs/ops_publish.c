@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "inbox.h"
 #include "log.h"
 #include "node.h"
 #include "reply.h"
@@ -134,6 +135,8 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
         r = before_move(mount, new_parent, new_name, parent, &later[1]);
     if (r == 0)
         r = store_rename(mount->store, parent, name, new_parent, new_name, store_flags);
+    if (r == 0)
+        inbox_renamed(mount->inbox, parent, name, new_parent, new_name, flags & RENAME_EXCHANGE);
     for (int i = 0; i < 2 && r == 0; i++)
         after_move(mount, &later[i]);
     return r;

@@ -20,6 +20,7 @@ enum use {
     RECORDS,
     CLONES,
     FSNAME,
+    INBOX,
     VERIFY,
     MEMORY,
     URING,
@@ -41,6 +42,7 @@ static const struct known known_options[] = {
     {"allow_root", false, PASS},
     {"fsname", true, FSNAME},
     {"max_read", true, MAX_READ},
+    {"inbox", true, INBOX},
     {"records", true, RECORDS},
     {"clones", true, CLONES},
     {"io_uring", true, URING},
@@ -207,6 +209,8 @@ static int apply(struct mount_options *options, enum use use, const char *whole,
         return parse_size(value, &options->clones);
     case FSNAME:
         return replace(&options->fsname, value);
+    case INBOX:
+        return *value == '\0' ? -EINVAL : replace(&options->inbox, value);
     case VERIFY:
         return parse_verify(value, &options->verify);
     case MEMORY:
@@ -258,10 +262,15 @@ int options_parse(struct mount_options *options, const char *text, char why[STOR
     return r;
 }
 
+bool options_write(const struct mount_options *options)
+{
+    return !options->read_only || options->inbox != NULL;
+}
+
 void options_print_help(void)
 {
     printf(
-        "  ro                 nothing can be changed; the store is not written to\n"
+        "  ro                 nothing can be changed through the mount\n"
         "  allow_other        other users may use the mount (permissions are always checked)\n"
         "  allow_root         root may use the mount of another user\n"
         "  fsname=NAME        the source that the mount table shows, instead of STORE\n"
@@ -279,6 +288,8 @@ void options_print_help(void)
         "                     not at all, or from /dev/fuse\n"
         "  commit=MS          changes are durable after so many milliseconds at the latest (50)\n"
         "  sync, dirsync      each change is durable when the call that makes it returns\n"
+        "  inbox=DIR          publish what is renamed into the directory DIR, which lies outside of\n"
+        "                     the mount, and remove it from there; also with ro\n"
         "  debug              the same as -d\n"
         "  nosuid, nodev, noexec, nosymfollow, noatime, nodiratime, suid, dev, exec, symfollow,\n"
         "  context=, fscontext=, defcontext=, rootcontext=\n"
@@ -291,6 +302,7 @@ void options_destroy(struct mount_options *options)
 {
     free(options->store_path);
     free(options->mountpoint);
+    free(options->inbox);
     free(options->fsname);
     free(options->fuse);
     *options = (struct mount_options){0};

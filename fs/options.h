@@ -20,7 +20,8 @@ enum options_uring {
 struct mount_options {
     char *store_path; /* absolute */
     char *mountpoint; /* absolute, without symbolic links */
-    bool read_only;
+    char *inbox;      /* absolute; NULL = none */
+    bool read_only;   /* for those who use the mount; an inbox changes the store nevertheless */
     bool debug;
     unsigned max_read;         /* bytes in one READ at most; 0 = as the kernel likes */
     size_t memory;             /* bytes; 0 = the usual, see memory.h */
@@ -39,6 +40,9 @@ struct mount_options {
  * `options`. -EINVAL: `why` holds one line that names the one that is wrong. -ENOMEM.
  */
 int options_parse(struct mount_options *options, const char *text, char why[STORE_WHY_MAX]);
+
+/* True if the store is to be changed, by the mount's users or an inbox. */
+bool options_write(const struct mount_options *options);
 
 /* The options as lines for --help, to standard output. */
 void options_print_help(void);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "backing.h"
+#include "inbox.h"
 #include "memory.h"
 #include "mount.h"
 #include "node.h"
@@ -98,6 +99,7 @@ static int make_text(struct mount *mount, char **text, size_t *length)
     backings_print(out, mount->backings);
     print_memory(out, mount);
     print_ahead(out, mount);
+    inbox_print(out, mount->inbox);
     print_store(out, mount->store);
     return fclose(out) == 0 ? 0 : -ENOMEM;
 }

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 
+#include "metrics.h"
 #include "store/util.h"
 
 static const char *const names[] = {
@@ -35,21 +36,6 @@ void ways_set(struct ways *ways, enum way_of of, const char *way, const char *wh
     va_end(args);
 }
 
-/* The value of a label: Prometheus wants these three escaped. */
-static void print_label(FILE *out, const char *name, const char *value)
-{
-    fprintf(out, "%s=\"", name);
-    for (; *value != '\0'; value++) {
-        if (*value == '"' || *value == '\\')
-            putc('\\', out);
-        if (*value == '\n')
-            fputs("\\n", out);
-        else
-            putc(*value, out);
-    }
-    putc('"', out);
-}
-
 void ways_print(FILE *out, struct ways *ways)
 {
     with_mutex(&ways->lock);
@@ -60,9 +46,9 @@ void ways_print(FILE *out, struct ways *ways)
         if (ways->of[of].way[0] == '\0')
             continue;
         fputs("lmdbfs_way_info{", out);
-        print_label(out, "of", names[of]);
-        print_label(out, ",way", ways->of[of].way);
-        print_label(out, ",why", ways->of[of].why);
+        metrics_print_label(out, "of", names[of]);
+        metrics_print_label(out, ",way", ways->of[of].way);
+        metrics_print_label(out, ",why", ways->of[of].why);
         fputs("} 1\n", out);
     }
 }

@@ -21,14 +21,16 @@ struct pending {
     struct layer *active, *frozen; /* frozen: NULL if nothing is being committed */
     _Atomic size_t active_bytes;
 
-    pthread_mutex_t lock; /* guards the rest */
-    pthread_cond_t work;  /* for the thread */
-    pthread_cond_t ended; /* a commit has */
+    pthread_mutex_t alone; /* who excludes the others */
+    pthread_mutex_t lock;  /* guards the rest */
+    pthread_cond_t work;   /* for the thread */
+    pthread_cond_t ended;  /* a commit has */
     uint64_t changes, committed;
     uint64_t wanted;   /* up to this change somebody waits */
     int64_t due;       /* of the oldest pending change; of monotonic_ms() */
     unsigned failures; /* commits that failed */
     int error;         /* of the last one, if it did */
+    bool excluded;     /* no changes are made */
     bool stop;
 };
 
@@ -66,23 +68,21 @@ void pending_hurry(struct pending *pending)
     pthread_cond_signal(&pending->work);
 }
 
-/* Who changes faster than the disk can take it waits here. */
+/* Who changes faster than the disk can take it waits here, and everybody while one is excluding the
+ * others. */
 static int wait_for_room(struct pending *pending)
 {
-    if (pending->error == 0 && atomic_load(&pending->active_bytes) < pending->limits.bytes)
-        return 0;
     with_mutex(&pending->lock);
     unsigned failures = pending->failures;
-    if (pending->error == -EROFS)
-        return -EROFS;
-    while (atomic_load(&pending->active_bytes) >= pending->limits.bytes) {
-        if (pending->failures != failures)
+    while (pending->error != -EROFS &&
+           (pending->excluded || atomic_load(&pending->active_bytes) >= pending->limits.bytes)) {
+        if (pending->failures != failures && !pending->excluded)
             return pending->error;
         pending->wanted = pending->changes;
         pthread_cond_signal(&pending->work);
         pthread_cond_wait(&pending->ended, &pending->lock);
     }
-    return 0;
+    return pending->error == -EROFS ? -EROFS : 0;
 }
 
 /* With `order` held: make what a change has done visible. */
@@ -143,7 +143,8 @@ int pending_sync(struct pending *pending)
     return pending->committed < upto ? pending->error : 0;
 }
 
-int pending_exclude(struct pending *pending, int (*run)(void *arg), void *arg)
+/* Those who come from now on wait; those who were on their way have to be done. */
+static int run_alone(struct pending *pending, int (*run)(void *arg), void *arg)
 {
     for (;;) {
         int r = pending_sync(pending);
@@ -153,6 +154,22 @@ int pending_exclude(struct pending *pending, int (*run)(void *arg), void *arg)
         if (pending->frozen == NULL && layer_empty(pending->active))
             return run(arg);
     }
+}
+
+static void exclude(struct pending *pending, bool others)
+{
+    with_mutex(&pending->lock);
+    pending->excluded = others;
+    pthread_cond_broadcast(&pending->ended);
+}
+
+int pending_exclude(struct pending *pending, int (*run)(void *arg), void *arg)
+{
+    with_mutex(&pending->alone);
+    exclude(pending, true);
+    int r = run_alone(pending, run, arg);
+    exclude(pending, false);
+    return r;
 }
 
 /* ---------------------------------------------------------------- committing -- */
@@ -287,6 +304,7 @@ static void *keep_committing(void *arg)
 static void init_locks(struct pending *pending)
 {
     pthread_mutex_init(&pending->order, NULL);
+    pthread_mutex_init(&pending->alone, NULL);
     pthread_mutex_init(&pending->lock, NULL);
     /* By default readers that overlap keep a writer waiting for ever. */
     pthread_rwlockattr_t attr;
@@ -308,6 +326,7 @@ static void destroy(struct pending *pending)
         layer_clear(pending->active);
     free(pending->active);
     pthread_mutex_destroy(&pending->order);
+    pthread_mutex_destroy(&pending->alone);
     pthread_mutex_destroy(&pending->lock);
     pthread_rwlock_destroy(&pending->layers);
     pthread_cond_destroy(&pending->work);

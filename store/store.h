@@ -405,6 +405,33 @@ void store_prefetch(struct store *store);
  * transactions; without it those fields are 0. */
 int store_stat(struct store *store, bool deep, struct store_stat *stat);
 
+/* --------------------------------------------------------------- taking -- */
+
+/* What store_take() tells its caller. */
+struct store_taking {
+    void *arg;
+    /* `path`, from the top of the tree, is left out: `error` says why (-EPERM: a store has no such
+     * files). It may be moved away meanwhile. Return a negative errno to give up. */
+    int (*leave)(void *arg, const char *path, int error);
+    bool (*stop)(void *arg); /* true: give up, with -EINTR */
+};
+
+/*
+ * Copy all that is in the host directory `fd` (borrowed) into `to`, a directory of the store that
+ * is empty and that nobody else uses, below staging: from there it can be moved to where it
+ * belongs, by store_rename(), as soon as all of it is there. Keeps modes, owners, times, symbolic
+ * and hard links; files are sealed. Durable when it returns. Takes little memory, however large the
+ * tree.
+ *
+ * -EBUSY: somebody has one of the files open for writing. (Found out by a lease, fcntl(2), where
+ * the filesystem knows such; the process must ignore SIGIO. Until a file is copied, who opens it
+ * for writing waits.) On failure a part of it is there: store_discard().
+ */
+int store_take(struct store *store, int fd, uint64_t to, const struct store_taking *taking);
+
+/* Remove what `name` in directory `parent` leads to, with all below it, in many changes. */
+int store_discard(struct store *store, uint64_t parent, const char *name);
+
 /* ------------------------------------------------------- whole-tree work -- */
 
 /* What long work tells its caller. Any member may be NULL. Called from the calling thread. */

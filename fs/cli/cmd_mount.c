@@ -74,7 +74,7 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
     struct memory_share share = memory_divide(options->memory);
     buffer_limit(share.answers);
     struct store_options how = {
-        .create = !options->read_only,
+        .create = options_write(options),
         .purpose = purpose,
         .verify = options->verify,
         .commit_ms = options->commit_ms,
@@ -88,7 +88,7 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         .arg = mount,
     };
     int r = store_open(options->store_path, &how, store, why);
-    if ((r == -EROFS || r == -EPROTONOSUPPORT) && options->read_only) {
+    if ((r == -EROFS || r == -EPROTONOSUPPORT) && !options_write(options)) {
         how.read_only = true;
         r = store_open(options->store_path, &how, store, why);
     }
@@ -120,7 +120,7 @@ static int serve_store(struct mount *mount, int signals, int ready_fd)
     char why[STORE_WHY_MAX] = "";
     struct store *store = NULL;
     int r = open_store(mount, &store, why);
-    if (r == 0 && !mount->options->read_only) {
+    if (r == 0 && options_write(mount->options)) {
         r = store_recover(store);
         if (r < 0)
             snprintf(why, sizeof(why), "can't put %s in order after a crash: %s",
@@ -172,6 +172,24 @@ static char *resolve_store(const char *path)
     return whole;
 }
 
+/* Nothing that belongs to us may be taken for something that has arrived. */
+static int resolve_inbox(struct mount_options *options)
+{
+    if (options->inbox == NULL)
+        return CLI_OK;
+    char *whole = mountpoint_resolve_new(options->inbox);
+    if (whole == NULL)
+        return cli_failure("mount", "inbox %s: %s", options->inbox, strerror(errno));
+    free(options->inbox);
+    options->inbox = whole;
+    const char *others[] = {options->mountpoint, options->store_path};
+    for (size_t i = 0; i < array_length(others); i++)
+        if (mountpoint_is_below(whole, others[i]) || mountpoint_is_below(others[i], whole))
+            return cli_failure("mount", "the inbox %s and %s must not lie in each other", whole,
+                               others[i]);
+    return CLI_OK;
+}
+
 /* The daemon changes to "/", so paths are made absolute before. */
 static int resolve_paths(struct mount_options *options, const char *store, const char *mountpoint)
 {
@@ -185,7 +203,7 @@ static int resolve_paths(struct mount_options *options, const char *store, const
     if (mountpoint_is_below(options->store_path, options->mountpoint))
         return cli_failure("mount", "the mount on %s would hide the store %s; choose another place",
                            options->mountpoint, options->store_path);
-    return CLI_OK;
+    return resolve_inbox(options);
 }
 
 static int parse(struct arguments *arguments, int argc, char **argv)

@@ -101,6 +101,22 @@ static void print_content(const struct samples *samples)
     print_line("damaged", damages, damages > 0 ? "the log names them; see lmdbfs check" : "");
 }
 
+static void print_inbox(const struct samples *samples)
+{
+    for (size_t i = 0; i < samples->count; i++) {
+        const struct sample *sample = &samples->list[i];
+        if (!is_called(sample, "lmdbfs_inbox_info"))
+            continue;
+        printf("\ninbox ");
+        units_print_path(stdout, sample_label(sample, "directory"));
+        putchar('\n');
+        print_line("published", samples_value(samples, "lmdbfs_inbox_published_total"), "");
+        print_line("rejected", samples_value(samples, "lmdbfs_inbox_rejected_total"),
+                   "in .rejected, each with its reason");
+        print_line("waiting", samples_value(samples, "lmdbfs_inbox_waiting"), "");
+    }
+}
+
 /* Whatever a mount tells about clones, in its own words. */
 static void print_clones(const struct samples *samples)
 {
@@ -138,6 +154,7 @@ int stat_mount(const char *point, const char *source)
     print_memory(&samples);
     print_content(&samples);
     print_clones(&samples);
+    print_inbox(&samples);
     samples_free(&samples);
     return CLI_OK;
 }

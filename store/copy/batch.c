@@ -13,14 +13,12 @@
 /* Items in one batch: bounds its memory where files are tiny. */
 #define ITEMS_MAX 8192
 
-/* A name, its item and key come on top of the payload. */
-#define ARENA_BYTES (WRITER_BYTES_MAX + BATCH_PAYLOAD_MAX)
-
-int batch_init(struct batch *batch, struct store *store)
+int batch_init(struct batch *batch, struct store *store, size_t most)
 {
-    *batch = (struct batch){.store = store};
+    *batch = (struct batch){.store = store, .most = most};
     batch->items = calloc(ITEMS_MAX, sizeof(*batch->items));
-    batch->arena = malloc(ARENA_BYTES);
+    /* A name, its item and key come on top of the payload. */
+    batch->arena = malloc(most + BATCH_PAYLOAD_MAX);
     batch->hash = XXH3_createState();
     return batch->items == NULL || batch->arena == NULL || batch->hash == NULL ? -ENOMEM : 0;
 }
@@ -54,7 +52,7 @@ struct batch_item *batch_add(struct batch *batch, enum batch_kind kind, struct w
 {
     size_t length = strlen(name);
     size_t bytes = cost(batch, length, payload_size);
-    if (batch->count > 0 && (batch->count == ITEMS_MAX || batch->bytes + bytes > WRITER_BYTES_MAX))
+    if (batch->count > 0 && (batch->count == ITEMS_MAX || batch->bytes + bytes > batch->most))
         return NULL;
 
     char *start = batch->arena + batch->used;

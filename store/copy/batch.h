@@ -45,6 +45,7 @@ struct batch_item {
 
 struct batch {
     struct store *store;
+    size_t most; /* bytes, as given */
     struct batch_item *items;
     size_t count;
     size_t bytes; /* that the change will write */
@@ -54,7 +55,9 @@ struct batch {
     XXH3_state_t *hash;
 };
 
-int batch_init(struct batch *batch, struct store *store);
+/* `most`: bytes that one change shall write, at most WRITER_BYTES_MAX. An item that alone is larger
+ * is no less welcome. About so much memory is taken, and BATCH_PAYLOAD_MAX. */
+int batch_init(struct batch *batch, struct store *store, size_t most);
 void batch_free(struct batch *batch);
 
 /*

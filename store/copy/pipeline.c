@@ -8,8 +8,8 @@ int pipeline_init(struct pipeline *pipeline, struct store *store, pipeline_fn *s
 {
     *pipeline = (struct pipeline){.store = store, .settle = settle, .arg = arg};
     pipeline->filling = &pipeline->batches[0];
-    int r = batch_init(&pipeline->batches[0], store);
-    return r < 0 ? r : batch_init(&pipeline->batches[1], store);
+    int r = batch_init(&pipeline->batches[0], store, WRITER_BYTES_MAX);
+    return r < 0 ? r : batch_init(&pipeline->batches[1], store, WRITER_BYTES_MAX);
 }
 
 /* The contents that wait for an item that will never come to be are of no use. */

@@ -14,7 +14,7 @@ import stat
 import harness
 import trees
 from model_agent import Agent, Process, time_class
-from model_differences import CONTROL, REFUSED, STAGING, STATS, out_of_question
+from model_differences import CONTROL, REFUSED, STAGING, STATS, known_wrong, out_of_question
 from model_sides import Mismatch
 
 # Who takes part: user and groups. Each has a directory, and there is one for all.
@@ -114,7 +114,7 @@ class Model:
         if not self.makes_sense(who, operation, arguments):
             return
         self.look(who, operation, arguments)
-        if out_of_question(self, step):
+        if out_of_question(self, step) or known_wrong(self, step):
             return
         wanted = [difference for difference in REFUSED if difference.applies(self, step)]
         if wanted and not self.ours.differs:
@@ -152,7 +152,8 @@ class Model:
 
     def look(self, who, operation, arguments):
         """What ext4 says about the paths of a step, before it is done."""
-        self.leads_to, self.exists, self.leads_to_published, self.places, inodes = None, False, False, [], []
+        self.leads_to, self.exists, self.leads_to_published, self.places = None, False, False, []
+        self.names, inodes = [], []
         for index in PATHS.get(operation, ()):
             path = arguments[index] if isinstance(arguments[index], list) else [None, arguments[index]]
             (followed, named, parent), _ = self.sides[1][who].ask("look", [path])[0]
@@ -162,6 +163,7 @@ class Model:
             if parent is not None:
                 self.places.append(os.path.join(parent, os.path.basename(path[1].rstrip("/"))))
             inodes.append(named and named["ino"])
+            self.names.append(named)
         # Two names of one file: to rename one to the other does nothing.
         self.same = len(inodes) == 2 and inodes[0] is not None and inodes[0] == inodes[1]
 

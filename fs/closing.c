@@ -111,6 +111,11 @@ static void queue(struct closing *closing, struct task task)
         closing->tasks[closing->count++] = task;
 }
 
+static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
+{
+    return &closing->watched[id % WATCHED_SLOTS];
+}
+
 static void add_task(struct closing *closing, struct task task)
 {
     queue(closing, task);
@@ -247,6 +252,10 @@ static void watch(struct closing *closing, uint64_t id)
         log_line(LOG_WARNING, "cannot see when file %llu is closed: %s", (unsigned long long)id,
                  strerror(-r));
     seal(closing, id);
+    /* It was truncated, perhaps by path: then it is not open, and its mark can go at any time. */
+    struct store_attr attr;
+    if (store_getattr(closing->mount->store, id, &attr) == 0 && attr.size == 0)
+        atomic_store(watched_slot(closing, id), 0);
 }
 
 static int64_t work_off(struct closing *closing, bool all)
@@ -264,11 +273,6 @@ static int64_t work_off(struct closing *closing, bool all)
 }
 
 /* --------------------------------------------------------------------- listening -- */
-
-static _Atomic uint64_t *watched_slot(struct closing *closing, uint64_t id)
-{
-    return &closing->watched[id % WATCHED_SLOTS];
-}
 
 /* The node that an event is about; 0: none, or some were lost. */
 static uint64_t node_of(const struct fanotify_event_metadata *event)

@@ -68,7 +68,7 @@ void ops_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_f
  * store counts the writers he is one for this moment, and the file may get sealed afterwards.
  */
 static int set_size(struct mount *mount, uint64_t id, unsigned which, const struct store_attr *attr,
-                    struct store_attr *now)
+                    const struct fuse_file_info *fi, struct store_attr *now)
 {
     bool counted = mode_get(mount) == MODE_OPEN;
     int r = counted ? store_writer_open(mount->store, id) : 0;
@@ -79,6 +79,8 @@ static int set_size(struct mount *mount, uint64_t id, unsigned which, const stru
         store_writer_close(mount->store, id);
     else if (r == 0)
         sealing_written(mount, id);
+    if (!counted && r == 0 && fi == NULL) /* by path: no close will follow */
+        sealing_later(mount, id);
     return r;
 }
 
@@ -112,7 +114,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
     if (to_set & FUSE_SET_ATTR_KILL_SUID)
         r = without_privileges(mount->store, id, &which, &attr);
     if (r == 0)
-        r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, &now)
+        r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, fi, &now)
                                      : store_setattr(mount->store, id, which, &attr, &now);
     if (r < 0)
         reply_result(req, r);

@@ -34,7 +34,9 @@ class Ours:
     def wait_published(self, path):
         def published():
             try:
-                return os.getxattr(self.path + path, HASH, follow_symlinks=False)
+                hashed = os.getxattr(self.path + path, HASH, follow_symlinks=False)
+                # The kernel is told of the new attributes a moment after the file has them.
+                return hashed and os.lstat(self.path + path).st_mode & 0o222 == 0
             except OSError as error:
                 if error.errno != errno.ENODATA:
                     raise Mismatch(f"lmdbfs: {error}, instead of a file to be published") from error

@@ -35,6 +35,30 @@ SHORTEN_SECONDS = 60
 DISK = 640  # MiB: on smaller ones ext4 has blocks of 1 KiB, which limit the length of a symbolic link
 
 
+# What was found to be wrong once, as short as it was told.
+FOUND = {
+    "a directory that could not be moved out of staging stays writable": [
+        [3, "mkdir", [None, "u3/full"], 0o755], [3, "mkdir", [None, "u3/full/x"], 0o755],
+        [3, "mkdir", [None, ".lmdbfs/staging/b"], 0o755],
+        [3, "open", 0, [None, ".lmdbfs/staging/b/a"], os.O_RDWR | os.O_CREAT, 0o644], [3, "write", 0, 1, 100],
+        [3, "close", 0], [3, "rename", [None, ".lmdbfs/staging/b"], [None, "u3/full"], 0],
+        [3, "open", 0, [None, ".lmdbfs/staging/b/a"], os.O_RDWR | os.O_APPEND, 0], [3, "write", 0, 1, 100],
+    ],
+    "fallocate takes the set-user-ID bit away": [
+        [3, "open", 0, [None, "u3/a"], os.O_RDWR | os.O_CREAT, 0o4755], [3, "fallocate", 0, 1, 0, 100], [3, "fstat", 0],
+    ],
+    "a file truncated by path is published": [
+        [2, "mknod", [None, "u2/a"], 0o100644], [2, "truncate", "u2/a", 0], [2, "truncate", "u2/a", 10],
+        [2, "stat", [None, "u2/a"], True],
+    ],
+    "also if it was truncated by who opened it for reading": [
+        [3, "mknod", [None, "u3/a"], 0o100666],
+        [3, "open", 0, [None, "u3/a"], os.O_TRUNC, 0], [3, "truncate", "u3/a", 10],
+        [3, "stat", [None, "u3/a"], True],
+    ],
+}
+
+
 class Random(harness.Case):
     def setUp(self):
         super().setUp()
@@ -98,6 +122,12 @@ class Random(harness.Case):
 
     def test_against_ext4_when_the_kernel_asks_to_open(self):
         self.check_steps(functools.partial(self.pair, ("allow_other", "records=large"), True))
+
+    def test_what_was_found(self):
+        for name, steps in FOUND.items():
+            for options, asked in ((("allow_other",), False), (("allow_other", "records=large"), True)):
+                with self.subTest(name, asked=asked):
+                    self.assertIsNone(replay(functools.partial(self.pair, options, asked), steps))
 
     def test_a_lie_is_found(self):
         """This test itself: a filesystem that is wrong in one thing is found, and shown by few steps."""

@@ -44,6 +44,7 @@ class File:
     def __init__(self, held):
         self.held = held  # in staging, where files stay writable
         self.published = False
+        self.stored = False  # through a mapping: when that counts as modified is the kernel's affair
 
 
 class Open:
@@ -126,7 +127,7 @@ class Model:
                 return
         theirs, about = self.sides[1][who].ask(operation, arguments, learn=True)
         theirs = self.without_reserved(who, operation, arguments, theirs)
-        if ours != theirs:
+        if self.without_time(who, operation, arguments, ours) != self.without_time(who, operation, arguments, theirs):
             raise Mismatch(f"lmdbfs: {ours}, ext4: {theirs}" + self.told(wanted))
         if ours[1] is None:
             if wanted and ours[0] != 0:  # 0 bytes were copied: nothing was changed
@@ -153,12 +154,12 @@ class Model:
     def look(self, who, operation, arguments):
         """What ext4 says about the paths of a step, before it is done."""
         self.leads_to, self.exists, self.leads_to_published, self.places = None, False, False, []
-        self.names, inodes = [], []
+        self.names, inodes, self.leads_to_ino = [], [], None
         for index in PATHS.get(operation, ()):
             path = arguments[index] if isinstance(arguments[index], list) else [None, arguments[index]]
             (followed, named, parent), _ = self.sides[1][who].ask("look", [path])[0]
             if followed is not None:
-                self.leads_to, self.exists = followed["place"], True
+                self.leads_to, self.exists, self.leads_to_ino = followed["place"], True, followed["ino"]
                 self.leads_to_published = self.is_published(followed["ino"])
             if parent is not None:
                 self.places.append(os.path.join(parent, os.path.basename(path[1].rstrip("/"))))
@@ -171,9 +172,20 @@ class Model:
         """The root's listing, without what lmdbfs does not list."""
         names, error = answer
         place = self.open[who, arguments[0]].place if operation == "list_open" else self.leads_to
-        if operation in ("list", "list_open") and place == "/" and error is None:
+        if operation in ("list", "list_open") and place == "/" and error is None and self.ours.differs:
             return [entry for entry in names if entry[0] != CONTROL[1:]], error
         return answer
+
+    def is_stored(self, ino):
+        return ino in self.files and self.files[ino].stored
+
+    def without_time(self, who, operation, arguments, answer):
+        """A stat without the time of last modification, where that is not determined."""
+        facts, error = answer
+        if operation not in ("stat", "fstat") or error is not None:
+            return answer
+        ino = self.open[who, arguments[0]].ino if operation == "fstat" else self.leads_to_ino
+        return facts[:4] + facts[5:] if self.is_stored(ino) else facts
 
     # --------------------------------------------------------------- what is to be known after a step --
 
@@ -203,6 +215,9 @@ class Model:
         opened = self.open[who, arguments[1]]
         # Whatever it is mapped for, the mapping keeps what is open open, which may be for writing.
         self.mapped[who, arguments[0]] = Open(opened.ino, opened.write, stores=arguments[2])
+
+    def learn_map_store(self, who, arguments, about):
+        self.file(self.mapped[who, arguments[0]].ino).stored = True
 
     def learn_unmap(self, who, arguments, about):
         del self.mapped[who, arguments[0]]
@@ -293,6 +308,9 @@ class Model:
         """Everything, names in staging too."""
         for place in ("", STAGING):
             ours, theirs = self.tree(self.ours.path + place), self.tree(self.twin + place)
+            for path in ours.keys() & theirs.keys():
+                if self.is_stored(os.lstat(os.path.join(os.fsencode(self.twin + place), path)).st_ino):
+                    ours[path]["mtime"] = theirs[path]["mtime"]
             lines = trees.differences(ours, theirs)
             if lines:
                 raise Mismatch(f"{len(lines)} differences between the trees: " + "; ".join(lines[:10]))

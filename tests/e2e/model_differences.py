@@ -107,6 +107,7 @@ REFUSED = [
 # st_blocks, st_blksize are the host's or none                           model_agent.facts
 # chown(path, -1, -1)   leaves set-user-ID and set-group-ID bits: FUSE   out_of_question
 #                       does not say who changes nothing
+# O_TMPFILE             works in a directory that was removed as well    out_of_question
 # a directory's end     is at another position                           out_of_question
 # holes                 are found where the host's file has them, and    nobody asks with SEEK_HOLE
 #                       not any more in a published file
@@ -119,6 +120,9 @@ def out_of_question(model, step):
         # What root stores through it is undone when the kernel writes it back, some time later.
         opened = model.open[who, arguments[1]]
         return arguments[2] and opened.write and model.is_published(opened.ino)
+    if operation == "open" and arguments[2] & os.O_TMPFILE == os.O_TMPFILE:
+        if (model.leads_to or "").endswith(" (deleted)"):
+            return True
     if operation == "chown" and arguments[1] == arguments[2] == -1:
         return True
     if operation == "seek":
@@ -134,8 +138,8 @@ def out_of_question(model, step):
 
 def known_wrong(model, step):
     """
-    Steps that are left out because lmdbfs is wrong there. An empty file that was outside of staging does not stay writable
-    when it is moved into it, written and closed.
+    Steps that are left out because lmdbfs is wrong there. An empty file that was outside of staging does not stay
+    writable when it is moved into it, written and closed.
     """
     if step[1] != "rename" or len(model.places) < 2:
         return False

@@ -27,6 +27,7 @@ static bool kills_privileges(const struct fuse_file_info *fi)
 #endif
 }
 
+/* 1 if there were some. */
 static int kill_privileges(struct store *store, uint64_t id)
 {
     struct store_attr attr;
@@ -35,7 +36,8 @@ static int kill_privileges(struct store *store, uint64_t id)
     if (killed == 0)
         return r;
     attr.mode = attr.full_mode & ~killed;
-    return store_setattr(store, id, STORE_SET_MODE, &attr, &attr);
+    r = store_setattr(store, id, STORE_SET_MODE, &attr, &attr);
+    return r < 0 ? r : 1;
 }
 
 void ops_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -137,5 +139,8 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t 
     int r = node_is_reserved(id) ? -EPERM : store_fallocate(mount->store, id, mode, offset, length);
     if (r == 0)
         sealing_written(mount, id);
+    /* This request does not tell whether the caller has CAP_FSETID, but root mostly has. */
+    if (r == 0 && fuse_req_ctx(req)->uid != 0 && kill_privileges(mount->store, id) == 1)
+        mount_attr_changed(mount, id); /* the kernel asks again only for size and times */
     reply_result(req, r);
 }

@@ -117,6 +117,28 @@ void ops_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name
     reply_new_entry(req, mount, &attr);
 }
 
+static bool one_is_enough(void *arg, const char *name, uint64_t id, mode_t type, off_t next,
+                          const struct store_attr *attr)
+{
+    *(bool *)arg = true;
+    return false;
+}
+
+/*
+ * What is finished can't be taken back, so a move that would fail is to be refused before. The
+ * kernel, which has all it takes locked, has checked everything else: a directory that would be
+ * replaced must be empty.
+ */
+static int check_target(struct mount *mount, uint64_t parent, const char *name)
+{
+    struct store_attr attr;
+    bool any = false;
+    int r = store_lookup(mount->store, parent, name, &attr);
+    if (r == 0 && S_ISDIR(attr.mode))
+        r = store_readdir(mount->store, attr.id, 0, false, one_is_enough, &any);
+    return r < 0 && r != -ENOENT ? r : any ? -ENOTEMPTY : 0;
+}
+
 static int do_rename(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
                      const char *new_name, unsigned flags)
 {
@@ -129,6 +151,8 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = node_name_changeable(new_parent, new_name);
+    if (r == 0 && !(flags & RENAME_EXCHANGE))
+        r = check_target(mount, new_parent, new_name);
     if (r == 0)
         r = before_move(mount, parent, name, new_parent, &later[0]);
     if (r == 0 && (flags & RENAME_EXCHANGE))

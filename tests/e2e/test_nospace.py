@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A full disk below the store: the writer is told, nothing is lost, and it goes on when there is room."""
 
-import contextlib
 import errno
 import os
 import random
@@ -11,43 +10,10 @@ import harness
 import trees
 import versions
 from harness import lmdbfs, mounted, publish, read_file, run, store_stat, wait_for, write_file
+from small_disk import SmallDisk
 
 
-class FullDisk(harness.Case):
-    def setUp(self):
-        super().setUp()
-        self.disk = self.enterContext(harness.small_disk(self.directory, 64))
-        self.store = os.path.join(self.disk, "store")
-
-    def mounted(self):
-        return mounted(self.store, at=self.path("mnt"))
-
-    def fill(self, mount, size, pattern="fill{}"):
-        """Publish until the disk is full. Returns the contents by name, and the error is always the right one."""
-        done = {}
-        while True:
-            self.assertLess(len(done) * size, 100 << 20, "64 MiB hold more than 100?")
-            name = pattern.format(len(done))
-            content = versions.content(name, len(done), size)
-            try:
-                publish(mount / name, content, mount / ".temporary")
-            except OSError as error:
-                self.assertEqual(error.errno, errno.ENOSPC, error)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(mount / ".temporary")
-                return done
-            done[name] = content
-
-    def assert_all_there(self, root, contents):
-        for name, content in contents.items():
-            self.assertEqual(read_file(os.path.join(root, name)), content)
-
-    def take_room(self, left):
-        """Fill the disk with something else, but for `left` bytes."""
-        status = os.statvfs(self.disk)
-        with open(os.path.join(self.disk, "ballast"), "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - left)
-
+class FullDisk(SmallDisk):
     def fill_and_go_on(self, size):
         room = max(8 << 20, min(48 << 20, 4000 * size))
         self.take_room(room)
@@ -157,17 +123,6 @@ class FullDisk(harness.Case):
             write_file(stop, b"")
             self.assertIsInstance(reader.result(), int)
         self.assert_clean()
-
-    @staticmethod
-    def removed(path):
-        """False if it has to be tried again: a reader's moment of the store can hold the last pages that were free."""
-        try:
-            os.unlink(path)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            return False
-        return True
 
     def test_check_beside_a_mount_that_gives_pages_back(self):
         """Other processes read the store by its tables while free pages of data.mdb become holes."""

@@ -67,7 +67,7 @@ static int control_lookup(struct mount *mount, const char *name, struct store_at
         return node_getattr(mount, STORE_STAGING_ID, attr);
     if (strcmp(name, STORE_STATS_NAME) == 0)
         return stats_lookup(mount, attr);
-    return -ENOENT;
+    return strlen(name) > STORE_NAME_MAX ? -ENAMETOOLONG : -ENOENT;
 }
 
 int node_lookup(struct mount *mount, uint64_t parent, const char *name, struct store_attr *attr)

@@ -298,8 +298,8 @@ class Model:
 
     # ---------------------------------------------------------------- what the conductor does by itself --
 
-    def syncfs(self):
-        self.ours.syncfs()
+    def commit(self):
+        self.ours.commit()
 
     def check(self):
         self.ours.check()
@@ -340,7 +340,8 @@ class Model:
         self.end()
         if self.ours.differs:
             self.publish_closed()
-        self.ours.syncfs()
+        self.ours.commit([path for path, status in self.scan()
+                          if stat.S_ISREG(status.st_mode) and status.st_size > 0 and path != STATS])
         self.ours.crash()
         self.start_again()
 

@@ -47,13 +47,16 @@ class Ours:
         except AssertionError as error:
             raise Mismatch(str(error)) from error
 
-    def syncfs(self):
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            if harness.LIBC.syncfs(descriptor) != 0:
-                raise Mismatch("syncfs failed")
-        finally:
-            os.close(descriptor)
+    def commit(self, files=()):
+        """Make the content of these durable, and all changes of the tree."""
+        for path in (*files, "/"):
+            descriptor = os.open(self.path + path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                raise Mismatch(f"fsync of {path}: {error}") from error
+            finally:
+                os.close(descriptor)
 
     def check(self):
         done = harness.lmdbfs("check", self.store, check=False)
@@ -88,7 +91,7 @@ class Plain(Ours):
         os.chmod(path + STATS, 0o444)
         os.chmod(path + CONTROL, 0o555)
 
-    def nothing(self):
+    def nothing(self, *_):
         pass
 
-    check = remount = crash = close = syncfs = nothing
+    check = remount = crash = close = commit = nothing

@@ -52,7 +52,7 @@ class Maker:
             self.known = [(path, stat.S_ISDIR(status.st_mode)) for path, status in found if len(path) < 3000]
         self.made += 1
         if self.made % 400 == 0:
-            return [None, self.random.choice(("remount", "check", "compare", "syncfs", "crash"))]
+            return [None, self.random.choice(("remount", "check", "compare", "commit", "crash"))]
         who = self.random.randrange(len(USERS))
         while True:
             if not self.waiting[who]:

@@ -245,11 +245,18 @@ static void watch(struct closing *closing, uint64_t id)
     seal(closing, id);
 }
 
+/* It has no name yet, but can get one as long as it is open (O_TMPFILE). */
+static bool is_nameless(struct mount *mount, uint64_t id)
+{
+    struct store_attr attr;
+    return store_getattr(mount->store, id, &attr) == 0 && !attr.sealed && attr.nlink == 0;
+}
+
 /* A file that was written a moment ago. What is written to it from now on is told again. */
 static void grow_up(struct closing *closing, uint64_t id)
 {
     uint64_t known = id;
-    if (try_seal(closing, id))
+    if (try_seal(closing, id) || is_nameless(closing->mount, id))
         watch(closing, id);
     else
         (void)atomic_compare_exchange_strong(watched_slot(closing, id), &known, 0);

@@ -35,6 +35,8 @@ static int needs_seal(struct mount *mount, const struct store_attr *attr, uint64
 {
     if (!S_ISREG(attr->mode) || attr->sealed || attr->size == 0)
         return 0;
+    if (!attr->held && attr->nlink > 0)
+        return 1; /* published already, but for its seal: that comes soon after the close */
     int staged = store_in_staging(mount->store, to);
     return staged < 0 ? staged : !staged;
 }

@@ -12,8 +12,8 @@
 #include "reap.h"
 #include "tree.h"
 
-/* What makes a name is refused while it can still be: before it is visible. What removes one has the
- * room that is kept for that. */
+/* What makes a name is refused while it can still be: before it is visible. What removes one has
+ * the room that is kept for that. */
 static int change_with_room(struct store *store, writer_fn *change, void *arg)
 {
     int r = store->read_only ? -EROFS : store_room(store, 0);

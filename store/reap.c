@@ -36,26 +36,36 @@ static int remove_record(struct store *store, struct view *view, uint64_t id,
 
 struct clearing {
     struct store *store;
-    uint64_t content;
-    bool more; /* out: it takes another transaction */
+    const uint64_t *contents;
+    size_t count;
+    size_t done; /* out: so many of them have no extents left */
 };
 
 static int clear(struct view *view, void *arg)
 {
     struct clearing *clearing = arg;
-    int r = content_clear(clearing->store, view, clearing->content);
-    clearing->more = r == 1;
-    if (r == 0)
-        r = orphan_remove(clearing->store, view, clearing->content);
-    return r < 0 && r != -ENOENT ? r : 0;
+    for (clearing->done = 0; clearing->done < clearing->count; clearing->done++) {
+        uint64_t content = clearing->contents[clearing->done];
+        int r = content_clear(clearing->store, view, content);
+        if (r == 1) /* it takes another transaction */
+            return 0;
+        if (r == 0)
+            r = orphan_remove(clearing->store, view, content);
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }
 
-static int clear_content(struct store *store, uint64_t content)
+static int clear_contents(struct store *store, const uint64_t *contents, size_t count)
 {
-    struct clearing clearing = {store, content, true};
+    struct clearing clearing = {store, contents, count, 0};
     int r = 0;
-    while (r == 0 && clearing.more)
+    while (r == 0 && clearing.count > 0) {
         r = store_transact(store, clear, &clearing, REAP_BATCH * store->page_size);
+        clearing.contents += clearing.done;
+        clearing.count -= clearing.done;
+    }
     return r;
 }
 
@@ -67,9 +77,10 @@ struct batch {
     size_t count;
 
     /* Out: */
-    size_t done;      /* this many of them are settled */
-    uint64_t content; /* the next one is this content; 0: it is not */
-    bool frozen;      /* it is just being committed */
+    size_t done;                   /* this many of them are settled */
+    bool frozen;                   /* the next one is just being committed */
+    uint64_t contents[REAP_BATCH]; /* those of them that are no records */
+    size_t content_count;
 };
 
 /* A sealed file whose bytes are being brought into the tables. */
@@ -88,9 +99,12 @@ static int remove_orphan(struct batch *batch, struct view *view, uint64_t id)
     int why = orphan_get(store, view, id);
     if (why <= 0 || leases_held(store->leases, id))
         return why < 0 ? why : 0;
-    batch->content = why == LAYOUT_ORPHAN_CONTENT ? id : 0;
-    int r = batch->content != 0 ? 1 : record_get(store, view, id, &record, NULL);
-    if (r != 0)
+    if (why == LAYOUT_ORPHAN_CONTENT) {
+        batch->contents[batch->content_count++] = id;
+        return 0;
+    }
+    int r = record_get(store, view, id, &record, NULL);
+    if (r < 0)
         return r;
     batch->frozen = is_being_committed(store, id, &record);
     if (batch->frozen)
@@ -104,7 +118,7 @@ static int remove_batch(struct view *view, void *arg)
 {
     struct batch *batch = arg;
     int r = 0;
-    batch->content = 0;
+    batch->content_count = 0;
     batch->frozen = false;
     for (batch->done = 0; batch->done < batch->count; batch->done++) {
         r = remove_orphan(batch, view, batch->ids[batch->done]);
@@ -137,10 +151,8 @@ int reap(struct store *store, const uint64_t *ids, size_t count)
             drop_bytes(store, ids, batch.done);
         if (r == 0 && batch.frozen)
             r = store_sync(store);
-        if (r == 0 && batch.content != 0) {
-            r = clear_content(store, batch.content);
-            batch.done++;
-        }
+        if (r == 0)
+            r = clear_contents(store, batch.contents, batch.content_count);
         if (r < 0)
             return r;
         ids += batch.done;

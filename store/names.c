@@ -138,11 +138,11 @@ static int link_change(MDB_txn *txn, void *arg)
     return tree_link(names->store, txn, names->id, names->new_parent, names->new_name);
 }
 
-/* A name is about to be durable: what it leads to must not be less so. */
+/* A name is about to be durable: what it leads to must not be less so, its times included. */
 static int sync_staged(struct store *store, const struct store_attr *attr)
 {
     bool staged = S_ISREG(attr->mode) && !attr->sealed;
-    return staged && !store->read_only ? staging_sync(store, attr->id, true) : 0;
+    return staged && !store->read_only ? staging_sync(store, attr->id, false) : 0;
 }
 
 int store_link(struct store *store, uint64_t id, uint64_t parent, const char *name,

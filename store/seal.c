@@ -286,7 +286,7 @@ static int publish_file(struct publish *publish, uint64_t id)
     if (r != -EBUSY)
         return r;
     publish->file = id;
-    r = staging_sync(store, id, true);
+    r = staging_sync(store, id, false); /* its times, too */
     if (r == 0)
         r = store_change(store, release_held, publish, store->page_size);
     if (r < 0)

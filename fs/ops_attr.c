@@ -98,6 +98,18 @@ static int without_privileges(struct store *store, uint64_t id, unsigned *which,
     return 0;
 }
 
+/*
+ * Until a file is sealed its times are those of its bytes, and no more durable than these. But a
+ * large one may have been published before that: then what is set now must be as durable as the
+ * name.
+ */
+static int keep_times(struct mount *mount, unsigned which, const struct store_attr *now)
+{
+    bool late = S_ISREG(now->mode) && !now->sealed && !now->held && now->size > SEALING_AT_ONCE_MAX;
+    bool times = which & (STORE_SET_ATIME | STORE_SET_MTIME);
+    return late && times ? store_fsync(mount->store, now->id, false) : 0;
+}
+
 void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
                  struct fuse_file_info *fi)
 {
@@ -114,6 +126,8 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
     if (r == 0)
         r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, &now)
                                      : store_setattr(mount->store, id, which, &attr, &now);
+    if (r == 0)
+        r = keep_times(mount, which, &now);
     if (r < 0)
         reply_result(req, r);
     else

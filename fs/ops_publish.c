@@ -16,12 +16,6 @@
 #include "reply.h"
 #include "sealing.h"
 
-/*
- * The kernel locks the directories for as long as a rename takes, so it must not wait until a large
- * file is sealed: that takes about 5 ms a MiB. Bytes; larger ones are sealed in the background.
- */
-#define SEAL_AT_ONCE_MAX (1u << 20)
-
 /* A file that is sealed only after the move, or in the background from then on. */
 struct later {
     uint64_t id; /* 0: none */
@@ -76,7 +70,7 @@ static int before_move(struct mount *mount, uint64_t from, const char *name, uin
     r = needs_seal(mount, &attr, to);
     if (r != 1)
         return r;
-    bool large = attr.size > SEAL_AT_ONCE_MAX;
+    bool large = attr.size > SEALING_AT_ONCE_MAX;
     if (!attr.held && !large)
         return seal(mount, attr.id);
     *later = (struct later){.id = attr.id, .large = large};

@@ -10,6 +10,12 @@
 
 #include "mount.h"
 
+/*
+ * The kernel locks the directories for as long as a rename takes, so it must not wait until a large
+ * file is sealed: that takes about 5 ms a MiB. Bytes; larger ones are sealed in the background.
+ */
+#define SEALING_AT_ONCE_MAX (1u << 20)
+
 /* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody writes it, who will
  * have it sealed when he closes it. The kernel knows of it when this returns. */
 int sealing_now(struct mount *mount, uint64_t id);

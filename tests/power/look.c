@@ -30,6 +30,7 @@
 #include "store/util.h"
 
 #define CHUNK ((size_t)1 << 20)
+#define LOOK_SECONDS 60 /* nothing takes nearly as long, but a damaged tree may have circles */
 #define STAGING_PATH "/" STORE_CONTROL_NAME "/" STORE_STAGING_NAME
 
 struct look {
@@ -166,7 +167,8 @@ static void look_at(const char *path, const char *contents)
     const struct store_options options = {
         .create = true, .purpose = "a look", .warn = tell_warning};
     const struct store_observer observer = {.message = tell_problem};
-    struct look look = {.contents = contents, .buffer = malloc(CHUNK)};
+    cleanup_free char *buffer = malloc(CHUNK);
+    struct look look = {.contents = contents, .buffer = buffer};
     struct store_work work;
     struct store_stat stat;
     char why[STORE_WHY_MAX];
@@ -181,7 +183,6 @@ static void look_at(const char *path, const char *contents)
     must(store_stat(look.store, true, &stat), "counting");
     printf("left%c%" PRIu64 "%c%u\n", 0, stat.orphans, 0, count_host_files(path));
     store_close(look.store);
-    free(look.buffer);
 }
 
 /* In a process of its own: LMDB is opened once in each, and a damaged tree can end it. */
@@ -190,6 +191,7 @@ static int look_in_child(const char *path, const char *contents)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
+        alarm(LOOK_SECONDS);
         look_at(path, contents);
         exit(0); /* so that a sanitizer looks for leaks */
     }

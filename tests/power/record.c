@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ static uint64_t entries; /* written so far */
 
 struct record_file record_files[RECORD_FDS];
 
-pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
+/* Held while an entry is written, too. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void record_die(const char *what)
 {
@@ -39,6 +41,20 @@ __attribute__((constructor)) static void start(void)
     if (log_fd < 0)
         record_die(path);
     syscall(SYS_close, fd);
+}
+
+bool record_enter(void)
+{
+    if (root[0] == '\0')
+        return false;
+    pthread_mutex_lock(&lock);
+    return true;
+}
+
+void record_leave(bool entered)
+{
+    if (entered)
+        pthread_mutex_unlock(&lock);
 }
 
 /* ------------------------------------------------------------------ the log -- */
@@ -72,9 +88,9 @@ uint64_t record_note_locked(struct entry entry, const struct iovec *parts, int c
 
 uint64_t record_note(struct entry entry, const struct iovec *parts, int count)
 {
-    pthread_mutex_lock(&record_lock);
+    pthread_mutex_lock(&lock);
     uint64_t number = record_note_locked(entry, parts, count);
-    pthread_mutex_unlock(&record_lock);
+    pthread_mutex_unlock(&lock);
     return number;
 }
 
@@ -106,8 +122,6 @@ static const char *path_of(int fd, char buffer[PATH_MAX])
 
 const char *record_name(int dir, const char *path, char buffer[PATH_MAX])
 {
-    if (root[0] == '\0')
-        return NULL;
     const char *slash = strrchr(path, '/');
     char parent[PATH_MAX];
     snprintf(parent, sizeof(parent), "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1,
@@ -131,6 +145,8 @@ void record_opened(int fd, int flags)
 {
     char buffer[PATH_MAX];
     struct stat st;
+    if (root[0] == '\0')
+        return;
     bool found = path_of(fd, buffer) != NULL && fstat(fd, &st) == 0;
     if (fd < RECORD_FDS && found) {
         record_files[fd].directory = S_ISDIR(st.st_mode);

@@ -11,7 +11,6 @@
 #define TESTS_POWER_RECORD_H
 
 #include <limits.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/uio.h>
@@ -40,9 +39,13 @@ void record_closed(int fd);
  * of the path need not exist. */
 const char *record_name(int dir, const char *path, char buffer[PATH_MAX]);
 
-/* Held while an entry is written; and around a change of names or of a size, so that they are
- * noted in their true order. */
-extern pthread_mutex_t record_lock;
+/*
+ * A change of names or of a size is made and noted under a lock, so that all are noted in their
+ * true order. False: nothing is recorded, and no more than the system call shall be made (a
+ * sanitizer begins with some before anything else works).
+ */
+bool record_enter(void);
+void record_leave(bool entered);
 
 /* Write an entry, its time aside, and return its number. errno stays. With and without the lock. */
 uint64_t record_note_locked(struct entry entry, const struct iovec *parts, int count);

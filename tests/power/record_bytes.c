@@ -113,13 +113,13 @@ int ioctl(int fd, unsigned long request, ...)
 
 int ftruncate(int fd, off_t size)
 {
-    pthread_mutex_lock(&record_lock);
+    bool on = record_enter();
     int r = (int)syscall(SYS_ftruncate, fd, size);
     if (r == 0 && record_inode(fd) != 0)
         record_note_locked(
             (struct entry){.kind = ENTRY_TRUNCATE, .inode = record_inode(fd), .a = (uint64_t)size},
             NULL, 0);
-    pthread_mutex_unlock(&record_lock);
+    record_leave(on);
     return r;
 }
 

@@ -42,11 +42,11 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
             record_opened(fd, flags);
         return fd;
     }
-    pthread_mutex_lock(&record_lock);
-    const char *name = record_name(dir, path, buffer);
+    bool on = record_enter();
+    const char *name = on ? record_name(dir, path, buffer) : NULL;
     bool there = name != NULL && inode_of(dir, path) != 0;
     int fd = (int)syscall(SYS_openat, dir, path, flags, mode);
-    if (fd >= 0) {
+    if (on && fd >= 0) {
         record_opened(fd, flags);
         if (name != NULL && !there)
             note_names(ENTRY_CREATE, record_inode(fd), name, NULL);
@@ -54,7 +54,7 @@ static int do_open(int dir, const char *path, int flags, mode_t mode)
             record_note_locked((struct entry){.kind = ENTRY_TRUNCATE, .inode = record_inode(fd)},
                                NULL, 0);
     }
-    pthread_mutex_unlock(&record_lock);
+    record_leave(on);
     return fd;
 }
 
@@ -127,11 +127,11 @@ int dup2(int fd, int wanted)
 int mkdirat(int dir, const char *path, mode_t mode)
 {
     char buffer[PATH_MAX];
-    pthread_mutex_lock(&record_lock);
+    bool on = record_enter();
     int r = (int)syscall(SYS_mkdirat, dir, path, mode);
-    if (r == 0)
+    if (on && r == 0)
         note_names(ENTRY_MKDIR, inode_of(dir, path), record_name(dir, path, buffer), NULL);
-    pthread_mutex_unlock(&record_lock);
+    record_leave(on);
     return r;
 }
 
@@ -143,12 +143,12 @@ int mkdir(const char *path, mode_t mode)
 int unlinkat(int dir, const char *path, int flags)
 {
     char buffer[PATH_MAX];
-    pthread_mutex_lock(&record_lock);
-    uint64_t inode = inode_of(dir, path);
+    bool on = record_enter();
+    uint64_t inode = on ? inode_of(dir, path) : 0;
     int r = (int)syscall(SYS_unlinkat, dir, path, flags);
-    if (r == 0)
+    if (on && r == 0)
         note_names(ENTRY_REMOVE, inode, record_name(dir, path, buffer), NULL);
-    pthread_mutex_unlock(&record_lock);
+    record_leave(on);
     return r;
 }
 
@@ -165,15 +165,15 @@ int rmdir(const char *path)
 int renameat(int old_dir, const char *old, int new_dir, const char *new)
 {
     char buffer[2][PATH_MAX];
-    pthread_mutex_lock(&record_lock);
-    const char *from = record_name(old_dir, old, buffer[0]),
-               *to = record_name(new_dir, new, buffer[1]);
+    bool on = record_enter();
+    const char *from = on ? record_name(old_dir, old, buffer[0]) : NULL;
+    const char *to = on ? record_name(new_dir, new, buffer[1]) : NULL;
     int r = (int)syscall(SYS_renameat2, old_dir, old, new_dir, new, 0);
     if (r == 0 && (from == NULL) != (to == NULL))
         record_die("a file is moved over the edge of what is recorded");
-    if (r == 0)
+    if (on && r == 0)
         note_names(ENTRY_RENAME, inode_of(new_dir, new), from, to);
-    pthread_mutex_unlock(&record_lock);
+    record_leave(on);
     return r;
 }
 
@@ -185,11 +185,11 @@ int rename(const char *old, const char *new)
 int linkat(int old_dir, const char *old, int new_dir, const char *new, int flags)
 {
     char buffer[PATH_MAX];
-    pthread_mutex_lock(&record_lock);
+    bool on = record_enter();
     int r = (int)syscall(SYS_linkat, old_dir, old, new_dir, new, flags);
-    if (r == 0)
+    if (on && r == 0)
         note_names(ENTRY_LINK, inode_of(new_dir, new), record_name(new_dir, new, buffer), NULL);
-    pthread_mutex_unlock(&record_lock);
+    record_leave(on);
     return r;
 }
 

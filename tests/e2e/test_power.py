@@ -30,7 +30,7 @@ RECORDER = os.path.join(os.path.dirname(LMDBFS), "tests", "librecord.so")
 KEEP = os.environ.get("LMDBFS_TEST_KEEP")
 
 CALLS = 90  # of each client, in each recording
-STATES = 80  # of each recording
+STATES = 60  # of each recording
 
 # How often the power fails behind an entry of the log, compared with others: most are bytes of the same transaction.
 WEIGHTS = {power_disk.WRITE: 1}
@@ -72,8 +72,9 @@ class Recording:
             ready = time.monotonic_ns()
             children = [harness.Child(load.run, mount.path, CALLS) for load in self.loads]
             self.loads = [child.result() for child in children]
-        if min(len(load.history.calls) for load in self.loads) < CALLS:
-            raise AssertionError("a client has ended too soon")
+        errors = [load.ended_by for load in self.loads if load.ended_by is not None]
+        if errors:
+            raise AssertionError(f"clients have ended too soon: {errors}")
         return ready
 
     def disk(self, deaf=()):
@@ -180,7 +181,7 @@ class FirstStart(PowerCase):
             disk.apply(point, entry)
             if recording.end(point) >= recording.ready:
                 break
-            for variant in range(scaled(20, least=5)):
+            for variant in range(scaled(10, least=5)):
                 try:
                     self.judge(recording, point, disk, variant=variant)
                 except AssertionError as error:

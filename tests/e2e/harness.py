@@ -172,8 +172,7 @@ def parse_stats(text):
 # thread: a page fault on a hanging mount holds the interpreter's lock.
 WATCHDOG = """
 import glob, os, select, signal, subprocess, sys
-pid, limit, mountpoint = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-daemon = os.pidfd_open(pid)
+pid, limit, mountpoint, daemon = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 if not select.select([0], [], [], limit)[0]:
     for task in glob.glob(f"/proc/{pid}/task/*"):
         try:
@@ -203,8 +202,9 @@ class Mount:
         self.pid = daemon_pid(mountpoint)
         self.process = os.pidfd_open(self.pid)
         self.limit = limit
-        command = [sys.executable, "-I", "-S", "-c", WATCHDOG, str(self.pid), str(limit), mountpoint]
-        self.watchdog = subprocess.Popen(command, stdin=subprocess.PIPE)
+        # It gets the descriptor, because a daemon that is killed at once is gone before it starts.
+        command = [sys.executable, "-I", "-S", "-c", WATCHDOG, str(self.pid), str(limit), mountpoint, str(self.process)]
+        self.watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[self.process])
 
     def __truediv__(self, name):
         """mount / "a/b": the path of a file in the mount; bytes if the name is bytes."""

@@ -211,7 +211,8 @@ class History:
                 call = self.calls[number]
                 raise AssertionError(f"{self.name}: what was durable is lost: as after {number} calls, not {least}; "
                                      f"missing from {call.words} on")
-        raise AssertionError("\n  ".join((f"{self.name}: no prefix of its calls ({least} to {most}):", *complaints[:8])))
+        head = f"{self.name}: no prefix of its calls ({least} to {most}):"
+        raise AssertionError("\n  ".join((head, *complaints[:8])))
 
 
 def compare(wanted, found, when):

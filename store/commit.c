@@ -68,7 +68,7 @@ static int look(struct commit *commit, const struct layer *layer)
         else if (record.flags & RECORD_HOSTED)
             r = add(commit, (struct commit_file){.id = id, .removed = true});
         else if ((record.flags & RECORD_ARRIVED) && record.nlink > 0)
-            r = staging_sync(store, id, true);
+            r = staging_sync(store, id, false); /* with its times */
         if (r < 0)
             return r;
     }

@@ -21,11 +21,10 @@
 #include "trim.h"
 #include "verify.h"
 
-static int open_environment(const struct opening *opening, struct store *store)
+static int open_environment(const struct opening *opening, struct store *store, bool *fresh)
 {
-    bool fresh;
     int r =
-        env_open(opening->path, store->read_only, opening->options->map_size, &store->env, &fresh);
+        env_open(opening->path, store->read_only, opening->options->map_size, &store->env, fresh);
     if (r < 0)
         return refuse(opening, r,
                       r == -EINVAL ? DATA_FILE " is damaged or not an LMDB file: %s"
@@ -33,13 +32,15 @@ static int open_environment(const struct opening *opening, struct store *store)
                       strerror(-r));
     store->page_size = env_page_size(store->env);
     store->inline_max = layout_inline_max(store->page_size);
-    return format_open(opening, store, fresh);
+    return format_open(opening, store, *fresh);
 }
 
-static int open_staging(const struct opening *opening, struct store *store)
+static int open_staging(const struct opening *opening, struct store *store, bool *fresh)
 {
-    if (!store->read_only && mkdirat(store->dir_fd, STAGING_DIR, 0700) < 0 && errno != EEXIST)
+    int made = store->read_only ? -1 : mkdirat(store->dir_fd, STAGING_DIR, 0700);
+    if (!store->read_only && made < 0 && errno != EEXIST)
         return refuse(opening, -errno, "cannot make " STAGING_DIR ": %s", strerror(errno));
+    *fresh |= made == 0;
     store->staging_fd = openat(store->dir_fd, STAGING_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (store->staging_fd < 0 && !store->read_only)
         return refuse(opening, -errno, "cannot open " STAGING_DIR ": %s", strerror(errno));
@@ -53,6 +54,18 @@ static int open_staging(const struct opening *opening, struct store *store)
 /* Memory for changes that are pending, and for the bytes of small files beside them, if the caller
  * doesn't say. */
 #define PENDING_BYTES ((size_t)4 << 20)
+
+/* What is synced in a file later is durable only under a name that is. */
+static int sync_names(const struct opening *opening, struct store *store)
+{
+    if (fsync(store->dir_fd) < 0)
+        return refuse(opening, -errno, "cannot sync the directory: %s", strerror(errno));
+    /* The name of the directory itself, as far as we may. */
+    cleanup_fd int parent = openat(store->dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent >= 0)
+        (void)fsync(parent);
+    return 0;
+}
 
 static int start_threads(const struct opening *opening, struct store *store)
 {
@@ -79,15 +92,18 @@ static int start_threads(const struct opening *opening, struct store *store)
 
 static int open_all(const struct opening *opening, struct store *store)
 {
+    bool fresh = false;
     int r = directory_open(opening, &store->dir_fd);
     if (r == 0)
         r = directory_check(opening, store->dir_fd);
     if (r == 0 && !store->read_only)
         r = owner_take(opening, store->dir_fd, &store->owner_fd);
     if (r == 0)
-        r = open_environment(opening, store);
+        r = open_environment(opening, store, &fresh);
     if (r == 0)
-        r = open_staging(opening, store);
+        r = open_staging(opening, store, &fresh);
+    if (r == 0 && fresh)
+        r = sync_names(opening, store);
     if (r == 0 && !store->read_only)
         r = start_threads(opening, store);
     return r;

@@ -6,6 +6,7 @@ their own for readers and writers, and disks to fill. Trees of files are made an
 Environment
     LMDBFS             the program under test; default build/lmdbfs in this repository
     LMDBFS_TEST_SCALE  factor on repetitions and sizes, 1 by default; a sanitizer build takes 0.1 to 0.2
+    LMDBFS_TEST_SEED   repeats the choices of a run that printed it
     TMPDIR             where the tests work, /var/tmp by default; never a tmpfs, since stores live on disks
 
 The tests run as root: they mount, change owners and become other users. Nothing is skipped: what is missing is a
@@ -18,6 +19,7 @@ import errno
 import json
 import os
 import pickle
+import random
 import re
 import select
 import shutil
@@ -32,6 +34,7 @@ import unittest
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LMDBFS = os.path.abspath(os.environ.get("LMDBFS") or os.path.join(REPOSITORY, "build", "lmdbfs"))
 SCALE = float(os.environ.get("LMDBFS_TEST_SCALE") or 1)
+SEED = os.environ.get("LMDBFS_TEST_SEED") or str(random.randrange(10**6))  # for who chooses anew in each run
 
 NOBODY = 65534
 
@@ -169,8 +172,7 @@ def parse_stats(text):
 # thread: a page fault on a hanging mount holds the interpreter's lock.
 WATCHDOG = """
 import glob, os, select, signal, subprocess, sys
-pid, limit, mountpoint = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-daemon = os.pidfd_open(pid)
+pid, limit, mountpoint, daemon = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 if not select.select([0], [], [], limit)[0]:
     for task in glob.glob(f"/proc/{pid}/task/*"):
         try:
@@ -189,19 +191,20 @@ if not os.read(0, 1):
 class Mount:
     """A mounted store. Use mounted()."""
 
-    def __init__(self, store, mountpoint, options, limit):
+    def __init__(self, store, mountpoint, options, limit, environment):
         self.store = store
         self.path = mountpoint
         with contextlib.suppress(FileExistsError):  # a stale mount too: makedirs(exist_ok) would look into it
             os.mkdir(mountpoint)
         flags = ["-o", ",".join(options)] if options else []
         # run() reads to the end of the pipe: a daemon that kept its stderr open would be noticed here.
-        lmdbfs("mount", *flags, store, mountpoint)
+        lmdbfs("mount", *flags, store, mountpoint, env={**os.environ, **environment})
         self.pid = daemon_pid(mountpoint)
         self.process = os.pidfd_open(self.pid)
         self.limit = limit
-        command = [sys.executable, "-I", "-S", "-c", WATCHDOG, str(self.pid), str(limit), mountpoint]
-        self.watchdog = subprocess.Popen(command, stdin=subprocess.PIPE)
+        # It gets the descriptor, because a daemon that is killed at once is gone before it starts.
+        command = [sys.executable, "-I", "-S", "-c", WATCHDOG, str(self.pid), str(limit), mountpoint, str(self.process)]
+        self.watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[self.process])
 
     def __truediv__(self, name):
         """mount / "a/b": the path of a file in the mount; bytes if the name is bytes."""
@@ -252,9 +255,12 @@ class Mount:
 
 
 @contextlib.contextmanager
-def mounted(store, *options, at=None, limit=MOUNT_LIMIT):
-    """Mount `store` with the options of -o, at `at` or beside the store, and always unmount it."""
-    mount = Mount(store, at or store + ".mnt", options, limit)
+def mounted(store, *options, at=None, limit=MOUNT_LIMIT, environment=None):
+    """
+    Mount `store` with the options of -o, at `at` or beside the store, and always unmount it. The daemon's `environment`
+    has these variables besides.
+    """
+    mount = Mount(store, at or store + ".mnt", options, limit, environment or {})
     try:
         yield mount
     finally:

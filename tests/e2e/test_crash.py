@@ -10,10 +10,13 @@ import time
 
 import harness
 import versions
-from harness import GONE, LMDBFS, mounted, publish, read_file, run, store_stat, wait_for, write_file
+from harness import LMDBFS, SEED, mounted, publish, read_file, run, store_stat, wait_for, write_file
+from look import looker
+from mixed_load import DEATH, Load as AnyLoad
+from prefix_model import MODES, check
 
-# What a system call on the mount may end with when its daemon dies.
-DEATH = (*GONE, errno.EIO)
+
+HANGS = 200  # seconds that nothing takes, on a disk that many others use
 
 
 def until_death(work):
@@ -191,6 +194,60 @@ class Crash(harness.Case):
         with mounted(self.store) as mount:
             self.assert_allowed(mount.path, states)
         self.assert_clean()
+
+
+class MixedLoad(harness.Case):
+    """Whatever clients do, all of it: the tree is a prefix of that afterwards, with what was durable in it."""
+
+    CLIENTS = 3
+    KILLS = 5  # of each store
+
+    def one_kill(self, store, mode, word):
+        """Clients of that name at work on a mount, until its daemon is killed. Returns their histories."""
+        maker = random.Random(f"moment {os.path.basename(store)} {word}")
+        # Should they never get to work, it is shown where the daemon is stuck before this gives up.
+        with mounted(store, *mode.options, limit=HANGS / 2) as mount:
+            loads = [AnyLoad(f"{word}c{number}", os.path.basename(store)) for number in range(self.CLIENTS)]
+            children = [harness.Child(load.run, mount.path) for load in loads]
+            wait_for(lambda: all(os.path.isdir(mount.path + load.home) or not child.running()
+                                 for load, child in zip(loads, children)), HANGS, "every client at work")
+            time.sleep(maker.uniform(0, 0.4))  # the random moment
+            ended = [child.result().ended_by for child in children if not child.running()]
+            self.assertEqual(ended, [], "a client has ended too soon")
+            mount.kill()
+            return [child.result().history for child in children]
+
+    def kill_one_store(self, looking, name):
+        """Returns how many calls were made, and how many of them were not there afterwards."""
+        store = self.path(f"store {name}")
+        os.mkdir(store)
+        before = {}  # what the rounds before have left
+        calls = lost = 0
+        for number in range(self.KILLS):
+            histories = self.one_kill(store, MODES[name.split()[0]], f"r{number}")
+            now = time.monotonic_ns()
+            found = looking.look(store)
+            new = {path: entry for path, entry in found.items() if path not in before}
+            old = {path: found.get(path) for path in before}
+            self.assertEqual(old, {path: entry._replace(sealed=found[path].sealed if path in found else None)
+                                   for path, entry in before.items()}, "what earlier rounds have left")
+            fitting = check(histories, new, now, MODES[name.split()[0]])
+            calls += sum(len(history.calls) for history in histories)
+            lost += sum(len(history.calls) - max(counts) for history, counts in zip(histories, fitting))
+            before = found
+        return calls, lost
+
+    def test_prefix(self):
+        stores = harness.scaled(6, least=2)
+        with looker(self.directory) as looking:
+            for number in range(stores):
+                name = f"{list(MODES)[number % len(MODES)]} {SEED} {number}"
+                try:
+                    calls, lost = self.kill_one_store(looking, name)
+                except AssertionError as error:
+                    raise AssertionError(f"store {name!r}: {error}") from error
+                print(f"{name}: {calls} calls, {lost} lost", end="; ", flush=True)
+                self.assertGreater(calls, 15 * self.KILLS)
 
 
 class Leftovers(harness.Case):

@@ -175,6 +175,8 @@ static int seal_change(struct view *view, void *arg)
     }
     record.ctime = layout_now();
     record.size = sealing->size;
+    /* What has arrived may just be moved to the host, by the commit. */
+    sealing->hosted |= (record.flags & RECORD_ARRIVED) != 0;
     record.flags = sealing->inside ? (sealing->hosted ? RECORD_HOSTED : 0) : RECORD_FINAL;
     if (sealing->inside) {
         record.place = LAYOUT_INLINE;
@@ -217,8 +219,10 @@ static int seal_bytes(struct store *store, uint64_t id)
     r = store_change(store, seal_change, &sealing);
     if (r < 0 && !sealing.inside)
         atomic_fetch_sub(&store->promised, content_cost(store, sealing.size));
+    /* Only what is in memory: a host file, even if it has just been made by an fsync, is needed
+     * until the commit. */
     if (r == 0 && sealing.inside && !sealing.hosted)
-        (void)staging_remove(store, id);
+        staging_drop(store, id);
     return r;
 }
 

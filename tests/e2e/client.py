@@ -52,7 +52,7 @@ class Client:
         for node in [tree[path].node, *below]:
             if isinstance(node, File):
                 being_written = any(file is node for file, _ in self.opened)
-                tree = with_attributes(tree, node, **{"least" if being_written else "final": node.size})
+                tree = with_attributes(tree, node, **({"moved": (node.size, len(node.bounds))} if being_written else {"final": node.size}))
         return tree
 
     # ---------------------------------------------------------------------------------------------- calls --
@@ -76,9 +76,8 @@ class Client:
 
     def cut(self, file, size):
         """About to be truncated: what was known of its end no longer holds, from now on."""
-        least = min([size, *(view.least for view in self.tree.values() if view.node is file)])
-        self.history.perform(("truncate", file.key), lambda: None,
-                             with_attributes(self.tree, file, mtime=None, least=least), observed=True)
+        self.history.perform(("truncate", file.key), lambda: None, with_attributes(self.tree, file, mtime=None),
+                             observed=True)
         file.size = size
         file.bounds.append((time.monotonic_ns(), "cut", size))
 

@@ -68,16 +68,18 @@ class File:
     def is_at(self, found, size):
         return found.size == size and found.hash == digest(self.key, size)
 
-    def complaint(self, found, when, least):
-        """What is wrong with the bytes of this file, which is not published and has so many at least; None: nothing."""
+    def complaint(self, found, when, moved):
+        """What is wrong with the bytes of this file, which is not published; None: nothing."""
         if found.sealed:
             sizes = [size for start, size in self.closed if start <= when]
             return None if any(self.is_at(found, size) for size in sizes) else "sealed with bytes of no close"
         content = found.read()
         true = stream(self.key, len(content))
-        floor = max(self.floor(when), least)
+        size, before = moved
+        cuts = [value for start, kind, value in self.bounds[before:] if kind == "cut" and start <= when]
+        floor = max(self.floor(when), min([size, *cuts]))
         if len(content) < floor or content[:floor] != true[:floor]:
-            return f"less than the {floor} bytes that are durable"
+            return f"{len(content)} bytes, not the {floor} that are durable"
         return None if is_torn(content, true) else "bytes that nobody wrote there"
 
 
@@ -106,7 +108,7 @@ class View(NamedTuple):
     kind: str  # d, f or l, as in the answers of look
     node: object  # File, Link or Directory; names with the same one are links
     mode: int
-    least: int = 0  # a file that is being written: bytes that go with the name
+    moved: tuple = (0, 0)  # a file that is being written: bytes that go with the name, and its bounds before
     final: int = None  # a published file: its size
     mtime: int = None  # if the client has set it since it wrote
 
@@ -211,8 +213,8 @@ class History:
                 call = self.calls[number]
                 raise AssertionError(f"{self.name}: what was durable is lost: as after {number} calls, not {least}; "
                                      f"missing from {call.words} on")
-        head = f"{self.name}: no prefix of its calls ({least} to {most}):"
-        raise AssertionError("\n  ".join((head, *complaints[:8])))
+        head = f"{self.name}: no prefix of its calls ({least} to {most}), most likely:"
+        raise AssertionError("\n  ".join((head, *sorted(complaints, key=lambda line: ("missing [" in line, len(line)))[:3])))
 
 
 def compare(wanted, found, when):
@@ -227,7 +229,7 @@ def compare(wanted, found, when):
     if wanted.kind == "d":
         return None
     if wanted.final is None:
-        return wanted.node.complaint(found, when, wanted.least)
+        return wanted.node.complaint(found, when, wanted.moved)
     if not wanted.node.is_at(found, wanted.final):
         return f"published, but not the {wanted.final} bytes that were written ({found.size})"
     if wanted.mtime not in (None, found.mtime):
@@ -257,5 +259,7 @@ def check(histories, found, when, mode):
         fitting.append(history.prefixes(own, when, mode))
     if not any(agree(histories, counts) for counts in itertools.product(*fitting)):
         names = [history.name for history in histories]
-        raise AssertionError(f"each is a prefix, but not together: {names} are at {fitting}")
+        around = [[str(call) for call in history.calls[max(counts[0] - 1, 0) : counts[-1] + 2]]
+                  for history, counts in zip(histories, fitting)]
+        raise AssertionError(f"each is a prefix, but not together: {names} are at {fitting}: {around}")
     return fitting

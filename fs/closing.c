@@ -189,10 +189,19 @@ static bool room_for_busy(struct closing *closing)
     return true;
 }
 
+/* Nobody writes the file, so what is written to it from now on has to be told. */
+static void forget_watched(struct closing *closing, uint64_t id)
+{
+    uint64_t known = id;
+    (void)atomic_compare_exchange_strong(watched_slot(closing, id), &known, 0);
+}
+
 static void seal(struct closing *closing, uint64_t id)
 {
-    if (!try_seal(closing, id))
+    if (!try_seal(closing, id)) {
+        forget_watched(closing, id);
         return;
+    }
     size_t i = 0;
     while (i < closing->busy_count && closing->busy[i].id != id)
         i++;
@@ -212,6 +221,7 @@ static int64_t seal_busy(struct closing *closing, bool all)
         struct busy *busy = &closing->busy[i];
         if (all || busy->due <= now) {
             if (!try_seal(closing, busy->id)) {
+                forget_watched(closing, busy->id);
                 *busy = closing->busy[--closing->busy_count];
                 continue;
             }
@@ -252,14 +262,13 @@ static bool is_nameless(struct mount *mount, uint64_t id)
     return store_getattr(mount->store, id, &attr) == 0 && !attr.sealed && attr.nlink == 0;
 }
 
-/* A file that was written a moment ago. What is written to it from now on is told again. */
+/* A file that was written a moment ago. */
 static void grow_up(struct closing *closing, uint64_t id)
 {
-    uint64_t known = id;
     if (try_seal(closing, id) || is_nameless(closing->mount, id))
         watch(closing, id);
     else
-        (void)atomic_compare_exchange_strong(watched_slot(closing, id), &known, 0);
+        forget_watched(closing, id);
 }
 
 /* Returns when there is more to do, -1 for never. */

@@ -30,6 +30,7 @@ struct env {
     struct tables tables;
     size_t page_size;
     bool read_only;
+    char *path;
 
     /* Read: inside a read transaction. Write: while the map moves. */
     pthread_rwlock_t map_lock;
@@ -121,19 +122,24 @@ static void init_map_lock(struct env *env)
     pthread_rwlockattr_destroy(&attr);
 }
 
+static unsigned flags_of(const struct env *env)
+{
+    return MDB_NOTLS | MDB_NORDAHEAD | (env->read_only ? MDB_RDONLY : 0u);
+}
+
 int env_open(const char *path, bool read_only, size_t map_size, struct env **out, bool *fresh)
 {
     struct env *env = calloc(1, sizeof(*env));
     if (env == NULL)
         return -ENOMEM;
     env->read_only = read_only;
+    env->path = strdup(path);
     init_map_lock(env);
     pthread_mutex_init(&env->pool_lock, NULL);
 
-    unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY : 0u);
     size_t tables = 0;
     int dead = 0;
-    int r = open_with_room(path, flags, map_size, &env->lmdb);
+    int r = env->path == NULL ? -ENOMEM : open_with_room(path, flags_of(env), map_size, &env->lmdb);
     if (r == 0)
         (void)mdb_reader_check(env->lmdb, &dead); /* slots of killed processes pin pages */
     if (r == 0)
@@ -150,14 +156,22 @@ int env_open(const char *path, bool read_only, size_t map_size, struct env **out
     return 0;
 }
 
+static void close_lmdb(struct env *env)
+{
+    for (unsigned i = 0; i < env->pooled; i++)
+        mdb_txn_abort(env->pool[i]);
+    env->pooled = 0;
+    if (env->lmdb != NULL)
+        mdb_env_close(env->lmdb);
+    env->lmdb = NULL;
+}
+
 void env_close(struct env *env)
 {
     if (env == NULL)
         return;
-    for (unsigned i = 0; i < env->pooled; i++)
-        mdb_txn_abort(env->pool[i]);
-    if (env->lmdb != NULL)
-        mdb_env_close(env->lmdb);
+    close_lmdb(env);
+    free(env->path);
     pthread_rwlock_destroy(&env->map_lock);
     pthread_mutex_destroy(&env->pool_lock);
     free(env);
@@ -205,7 +219,7 @@ size_t env_page_size(const struct env *env)
 
 size_t env_map_size(const struct env *env)
 {
-    MDB_envinfo info;
+    MDB_envinfo info = {0};
     (void)mdb_env_info(env->lmdb, &info);
     return info.me_mapsize;
 }
@@ -244,6 +258,10 @@ int env_read_begin(struct env *env, MDB_txn **out)
 {
     assert(!reading);
     pthread_rwlock_rdlock(&env->map_lock);
+    if (env->lmdb == NULL) {
+        pthread_rwlock_unlock(&env->map_lock);
+        return -EIO;
+    }
     MDB_txn *txn = pool_take(env);
     int rc = MDB_MAP_RESIZED;
     for (int attempt = 0; rc == MDB_MAP_RESIZED && attempt < 3; attempt++) {
@@ -310,7 +328,7 @@ off_t env_offset(struct env *env, MDB_txn *txn, const void *value)
 
 int env_write_begin(struct env *env, MDB_txn **txn)
 {
-    return lmdb_error(mdb_txn_begin(env->lmdb, NULL, 0, txn));
+    return env->lmdb == NULL ? -EIO : lmdb_error(mdb_txn_begin(env->lmdb, NULL, 0, txn));
 }
 
 /* LMDB reports a short write, which is what a full disk looks like, as EIO. */
@@ -322,10 +340,48 @@ static int full_or_broken(struct env *env)
     return -EIO;
 }
 
+static bool has_panicked(struct env *env)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(env->lmdb, NULL, MDB_RDONLY, &txn);
+    if (rc == 0)
+        mdb_txn_abort(txn);
+    return rc == MDB_PANIC;
+}
+
+static int reopen(struct env *env)
+{
+    size_t size = env_map_size(env);
+    close_lmdb(env); /* the only time that it is NULL is after a failure here */
+    env->map = NULL;
+    int r = open_with_room(env->path, flags_of(env), size, &env->lmdb);
+    MDB_txn *txn;
+    if (r == 0)
+        r = lmdb_error(mdb_txn_begin(env->lmdb, NULL, MDB_RDONLY, &txn));
+    if (r < 0)
+        return r;
+    r = env_open_tables(env, txn, false);
+    int end = lmdb_error(mdb_txn_commit(txn)); /* keeps the tables' handles, the same as before */
+    return r < 0 ? r : end;
+}
+
+/* When a meta page could not be written, LMDB doesn't even read any more; afresh it does. */
+static void recover_from_panic(struct env *env)
+{
+    pthread_rwlock_wrlock(&env->map_lock);
+    if (has_panicked(env))
+        (void)reopen(env); /* failing, all is -EIO as before */
+    pthread_rwlock_unlock(&env->map_lock);
+}
+
 int env_write_commit(struct env *env, MDB_txn *txn)
 {
     int r = lmdb_error(mdb_txn_commit(txn));
-    return r == -EIO ? full_or_broken(env) : r;
+    if (r != -EIO)
+        return r;
+    r = full_or_broken(env);
+    recover_from_panic(env);
+    return r;
 }
 
 /* LMDB gives the old map up before it asks for the new one, and without any the next transaction

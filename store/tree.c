@@ -194,12 +194,13 @@ static int arrive(struct store *store, struct view *view, const struct entry *en
         return r;
     if (S_ISDIR(record.mode))
         record.link = parent;
-    if (record_is_open(&record)) {
+    bool open = record_is_open(&record);
+    if (open || (S_ISREG(record.mode) && record.size == 0)) { /* an empty one takes bytes again */
         int staging = tree_is_below(store, view, parent, STORE_STAGING_ID);
         if (staging < 0)
             return staging;
         record.flags &= (uint8_t)~LAYOUT_HELD;
-        record.flags |= staging ? LAYOUT_HELD : RECORD_ARRIVED;
+        record.flags |= staging ? LAYOUT_HELD : open ? RECORD_ARRIVED : 0;
     }
     record.ctime = layout_now();
     return record_update(store, view, entry->id, &record);

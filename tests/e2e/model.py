@@ -14,7 +14,7 @@ import stat
 import harness
 import trees
 from model_agent import Agent, Process, time_class
-from model_differences import CONTROL, REFUSED, STAGING, STATS, known_wrong, out_of_question
+from model_differences import CONTROL, REFUSED, STAGING, STATS, out_of_question
 from model_sides import Mismatch
 
 # Who takes part: user and groups. Each has a directory, and there is one for all.
@@ -115,7 +115,7 @@ class Model:
         if not self.makes_sense(who, operation, arguments):
             return
         self.look(who, operation, arguments)
-        if out_of_question(self, step) or known_wrong(self, step):
+        if out_of_question(self, step):
             return
         wanted = [difference for difference in REFUSED if difference.applies(self, step)]
         if wanted and not self.ours.differs:

@@ -134,18 +134,3 @@ def out_of_question(model, step):
     if operation in ("chmod", "chown", "utime", "open"):
         return model.leads_to == STATS and operation == "open"
     return model.leads_to in (CONTROL, STATS)
-
-
-def known_wrong(model, step):
-    """
-    Steps that are left out because lmdbfs is wrong there. An empty file that was outside of staging does not stay
-    writable when it is moved into it, written and closed.
-    """
-    if step[1] != "rename" or len(model.places) < 2:
-        return False
-    moves = list(zip(model.names, reversed(model.places)))
-    for named, place in moves if step[4] & harness.RENAME_EXCHANGE else moves[:1]:
-        if named and stat.S_ISREG(named["type"]) and named["size"] == 0 and place.startswith(STAGING + "/"):
-            if not model.file(named["ino"]).held:
-                return True
-    return False

@@ -160,6 +160,12 @@ class DyingDisk(harness.Case):
             self.heal()
             self.go_on_or_say_so()
 
+    def test_writing_meta_pages(self):
+        """LMDB gives up then. So may the mount, as far as changes are concerned, and says so."""
+        for _ in self.refuse_changes(WRITE, 0, METAS):
+            self.heal()
+            self.go_on_or_say_so()
+
     def test_syncing(self):
         for _ in self.refuse_changes(SYNC, 0, END):
             self.heal()

@@ -38,6 +38,15 @@ DISK = 640  # MiB: on smaller ones ext4 has blocks of 1 KiB, which limit the len
 
 # What was found to be wrong once, as short as it was told.
 FOUND = {
+    "an empty file that is moved into staging stays writable there": [
+        [3, "mknod", [None, "u3/a"], 0o100644], [3, "truncate", "u3/a", 0],
+        [3, "mkdir", [None, ".lmdbfs/staging/d"], 0o755],
+        [3, "open", 0, [None, ".lmdbfs/staging/d/b"], os.O_RDWR | os.O_CREAT, 0o644], [3, "close", 0],
+        [3, "rename", [None, ".lmdbfs/staging/d"], [None, "u3/d"], 0],
+        [3, "rename", [None, "u3/d/b"], [None, ".lmdbfs/staging/a"], 0],
+        [3, "open", 0, [None, ".lmdbfs/staging/a"], os.O_RDWR, 0], [3, "write", 0, 1, 700], [3, "close", 0],
+        [None, "commit"], [3, "open", 0, [None, ".lmdbfs/staging/a"], os.O_RDWR, 0], [3, "write", 0, 1, 700],
+    ],
     "a directory that could not be moved out of staging stays writable": [
         [3, "mkdir", [None, "u3/full"], 0o755], [3, "mkdir", [None, "u3/full/x"], 0o755],
         [3, "mkdir", [None, ".lmdbfs/staging/b"], 0o755],

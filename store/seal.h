@@ -17,6 +17,9 @@ void writers_free(struct writers *writers);
  * sealing it while he changed something. */
 void writers_leave(struct store *store, uint64_t id);
 
+/* Tell the users that a file was sealed behind their backs. */
+void seal_tell(struct store *store, uint64_t id);
+
 /* The keeper's part of sealing in the background: seal, tell the users, let waiters go on. */
 void seal_finish(struct store *store, uint64_t id);
 

@@ -219,9 +219,11 @@ static int seal_bytes(struct store *store, uint64_t id)
     r = store_change(store, seal_change, &sealing);
     if (r < 0 && !sealing.inside)
         atomic_fetch_sub(&store->promised, content_cost(store, sealing.size));
-    /* Only what is in memory: a host file, even if it has just been made by an fsync, is needed
-     * until the commit. */
-    if (r == 0 && sealing.inside && !sealing.hosted)
+    /* A host file, even if it has just been made by an fsync, is needed until the commit, unless
+     * there is nothing in it. */
+    if (r == 0 && sealing.size == 0)
+        (void)staging_remove(store, id);
+    else if (r == 0 && sealing.inside && !sealing.hosted)
         staging_drop(store, id);
     return r;
 }

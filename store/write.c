@@ -39,9 +39,9 @@ static int set_times(struct layout_record *record, const struct set *set)
         atime ? set->attr->atime : omit,
         mtime ? set->attr->mtime : omit,
     };
-    /* Bytes have their times with them. */
-    int r = record_is_open(record) ? staging_times(set->store, set->id, times) : -ENOENT;
-    if (r != -ENOENT)
+    /* Bytes have their times with them; but a crash may take the bytes. */
+    int r = record_is_open(record) ? staging_times(set->store, set->id, times) : 0;
+    if (r < 0 && r != -ENOENT)
         return r;
     if (atime)
         record->atime = layout_time(set->attr->atime);
@@ -98,13 +98,22 @@ static int reopen_change(struct view *view, void *arg)
     return record_update(set->store, view, set->id, &record);
 }
 
+static int is_open(struct store *store, uint64_t id)
+{
+    cleanup_view struct view view = {0};
+    struct layout_record record;
+    int r = view_open(store, &view);
+    if (r == 0)
+        r = record_get(store, &view, id, &record, NULL);
+    return r < 0 ? r : record_is_open(&record);
+}
+
 /* An empty sealed file takes bytes again. */
 static int ready_for_bytes(struct store *store, uint64_t id)
 {
-    if (staging_has(store, id))
-        return 0;
     struct set set = {.store = store, .id = id};
-    return store_change(store, reopen_change, &set);
+    int r = is_open(store, id);
+    return r != 0 ? r < 0 ? r : 0 : store_change(store, reopen_change, &set);
 }
 
 /* What is to be done to the bytes of a file. */

@@ -241,6 +241,12 @@ void commit_change(struct store *store, struct view *view)
     free(view);
 }
 
+void abort_change(struct view *view)
+{
+    mdb_txn_abort(view->txn);
+    free(view);
+}
+
 struct view *begin_read(struct store *store)
 {
     struct view *view = new_view();

@@ -95,6 +95,7 @@ int host_file(const void *bytes, size_t size);
 /* A write transaction of the test's own; the store's writer waits for it. */
 struct view *begin_change(struct store *store);
 void commit_change(struct store *store, struct view *view);
+void abort_change(struct view *view);
 /* One that only looks. */
 struct view *begin_read(struct store *store);
 void end_read(struct store *store, struct view *view);

@@ -421,7 +421,7 @@ static void file_that_shrank_is_enodata(void **state)
         uint64_t next;
         struct view *view = begin_change(store);
         assert_int_equal(content_write(store, view, 100, &payload, 0, hash, &next), -ENODATA);
-        mdb_txn_abort(view->txn);
+        abort_change(view);
         assert_int_equal(payload_read(&payload, 0, bytes, cases[i]), -ENODATA);
         assert_int_equal(payload_read(&payload, 1, bytes, cases[i] - 2), 0);
         XXH3_freeState(hash);
@@ -460,7 +460,7 @@ static void content_is_entered_once(void **state)
     assert_int_equal(content_enter(store, view, 101, 5000, hash), 0); /* the same bytes twice */
     assert_int_equal(content_leave(store, view, 100, 5000, hash), 0);
     assert_int_equal(content_enter(store, view, 100, 5000, hash), 0);
-    mdb_txn_abort(view->txn);
+    abort_change(view);
 }
 
 /* Not where the pages of this machine lie: a store of another one. */

@@ -33,7 +33,7 @@ static void table_keeps_id_and_reason(void **state)
 
     assert_int_equal(orphan_remove(store, view, 100), 0);
     assert_int_equal(orphan_get(store, view, 100), 0);
-    mdb_txn_abort(view->txn);
+    abort_change(view);
 }
 
 static void damaged_entry_is_eio(void **state)
@@ -46,7 +46,7 @@ static void damaged_entry_is_eio(void **state)
     assert_int_equal(mdb_put(view->txn, store->tables.orphans, &k, &v, 0), 0);
     assert_int_equal(orphan_get(store, view, 100), -EIO);
     assert_int_equal(orphan_next(store, view, 0, &id, &why), -EIO);
-    mdb_txn_abort(view->txn);
+    abort_change(view);
 }
 
 /* ------------------------------------------------------------------- removal -- */
@@ -298,7 +298,7 @@ static void storm_of_removals_forgets_nothing(void **state)
         keeper_reap(store->keeper, 1000000 + i);
     for (size_t i = 0; i < array_length(ids); i++)
         store_lease_drop(store, ids[i], 1);
-    mdb_txn_abort(view->txn);
+    abort_change(view);
     assert_true(wait_for(one_orphan, store));
     for (size_t i = 0; i < array_length(ids); i++)
         assert_true(is_gone(store, ids[i]));

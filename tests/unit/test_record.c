@@ -204,7 +204,7 @@ static void check_refused(struct store *store, const void *bytes, size_t size)
     assert_int_equal(store_read(store, 100, buffer, sizeof(buffer), 0), -EIO);
     view = begin_change(store);
     assert_int_equal(record_update(store, view, 100, &record), -EIO);
-    mdb_txn_abort(view->txn);
+    abort_change(view);
 }
 
 static void record_that_makes_no_sense_is_eio(void **state)

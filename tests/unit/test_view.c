@@ -143,8 +143,7 @@ static void layers_hide_what_is_below(void **state)
         assert_seen(view, table, &model);
         layer_clear(&old);
         assert_int_equal(old.bytes, 0);
-        mdb_txn_abort(view->txn);
-        free(view);
+        abort_change(view);
     }
 }
 
@@ -161,8 +160,7 @@ static void tables_are_kept_apart(void **state)
     assert_seen(view, store->tables.contents, &some);
     assert_seen(view, store->tables.extents, &none);
     layer_clear(&layer);
-    mdb_txn_abort(view->txn);
-    free(view);
+    abort_change(view);
 }
 
 int main(void)

@@ -107,7 +107,8 @@ static void assert_listing(struct view *view, MDB_dbi table, const struct model 
 static void assert_seen(struct view *view, MDB_dbi table, const struct model *model)
 {
     assert_single(view, table, model);
-    for (const char *const *from = (const char *const[]){"!", "0", "1", "155", "9", "99", "x", NULL};
+    for (const char *const *from =
+             (const char *const[]){"!", "0", "1", "155", "9", "99", "x", NULL};
          *from != NULL; from++)
         assert_listing(view, table, model, *from);
 }

@@ -69,7 +69,8 @@ def reserved(model, step):
     creates = step[1] == "open" and step[4] & os.O_CREAT
     if step[1] in NAMES or creates:
         return any(place == CONTROL or os.path.dirname(place) == CONTROL for place in model.places)
-    return step[1] in ("chmod", "chown", "utime") and model.leads_to in (CONTROL, STATS)
+    asks_nothing = step[1] == "chown" and tuple(step[3:5]) == (-1, -1)  # the kernel asks nobody
+    return step[1] in ("chmod", "chown", "utime") and not asks_nothing and model.leads_to in (CONTROL, STATS)
 
 
 def reserved_temporary(model, step):

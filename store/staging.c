@@ -134,7 +134,7 @@ static int write_to_memory(struct store *store, uint64_t id, const void *bytes, 
     with_staged(store);
     struct staged_file *file;
     int r = resize_in_memory(store, id, (uint64_t)offset + size, false, &file);
-    if (r == 1)
+    if (r == 1 && size > 0)
         memcpy(file->bytes + offset, bytes, size);
     return r;
 }
@@ -303,7 +303,8 @@ int staging_payload(struct store *store, uint64_t id, struct payload *payload)
         char *copy = malloc(file->size + 1);
         if (copy == NULL)
             return -ENOMEM;
-        memcpy(copy, file->bytes, file->size);
+        if (file->size > 0)
+            memcpy(copy, file->bytes, file->size);
         *payload = (struct payload){.fd = -1, .bytes = copy, .size = file->size};
         return 0;
     }

@@ -175,20 +175,6 @@ static bool try_seal(struct closing *closing, uint64_t id)
     return r == -EBUSY;
 }
 
-/* Without memory it is tried when it is closed. */
-static bool room_for_busy(struct closing *closing)
-{
-    if (closing->busy_count < closing->busy_room)
-        return true;
-    size_t room = closing->busy_room == 0 ? 64 : closing->busy_room * 2;
-    struct busy *busy = reallocarray(closing->busy, room, sizeof(*busy));
-    if (busy == NULL)
-        return false;
-    closing->busy = busy;
-    closing->busy_room = room;
-    return true;
-}
-
 /* Nobody writes the file, so what is written to it from now on has to be told. */
 static void forget_watched(struct closing *closing, uint64_t id)
 {
@@ -206,8 +192,8 @@ static void seal(struct closing *closing, uint64_t id)
     while (i < closing->busy_count && closing->busy[i].id != id)
         i++;
     if (i == closing->busy_count) {
-        if (!room_for_busy(closing))
-            return;
+        if (make_room(&closing->busy, &closing->busy_room, i, sizeof(*closing->busy)) < 0)
+            return; /* it is tried when it is closed */
         closing->busy_count++;
     }
     closing->busy[i] = (struct busy){id, monotonic_ms() + AGAIN_FIRST_MS, AGAIN_FIRST_MS * 2};

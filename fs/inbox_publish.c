@@ -53,14 +53,9 @@ static void tell_kernel(struct mount *mount, uint64_t parent, const char *name,
 
 static int enter(struct merge *merge, uint64_t from, uint64_t to, const char *name)
 {
-    if (merge->depth == merge->room) {
-        size_t room = merge->room == 0 ? 16 : merge->room * 2;
-        struct level *levels = reallocarray(merge->levels, room, sizeof(*levels));
-        if (levels == NULL)
-            return -ENOMEM;
-        merge->levels = levels;
-        merge->room = room;
-    }
+    int r = make_room(&merge->levels, &merge->room, merge->depth, sizeof(*merge->levels));
+    if (r < 0)
+        return r;
     struct level *level = &merge->levels[merge->depth++];
     level->from = from;
     level->to = to;

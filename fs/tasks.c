@@ -11,7 +11,7 @@ static bool is_empty(const struct task_queue *queue)
 }
 
 /* Room for one more: that of those that are done, or more than before. */
-static int make_room(struct task_queue *queue)
+static int room_for_one(struct task_queue *queue)
 {
     if (queue->count < queue->room)
         return 0;
@@ -22,19 +22,13 @@ static int make_room(struct task_queue *queue)
         queue->count = left;
         return 0;
     }
-    size_t room = queue->room == 0 ? 64 : queue->room * 2;
-    struct task *list = reallocarray(queue->list, room, sizeof(*list));
-    if (list == NULL)
-        return -ENOMEM;
-    queue->list = list;
-    queue->room = room;
-    return 0;
+    return make_room(&queue->list, &queue->room, queue->count, sizeof(*queue->list));
 }
 
 int tasks_add(struct tasks *tasks, struct task task, bool *only)
 {
     struct task_queue *queue = task.due == 0 ? &tasks->now : &tasks->later;
-    int r = make_room(queue);
+    int r = room_for_one(queue);
     if (r < 0)
         return r;
     *only = is_empty(queue);

@@ -94,20 +94,13 @@ int store_can_clone(struct store *store, char why[STORE_WHY_MAX])
 
 /* ------------------------------------------------------------------- clone -- */
 
-static int look(struct store *store, uint64_t id, struct layout_record *record)
-{
-    cleanup_view struct view view = {0};
-    int r = view_open(store, &view);
-    return r < 0 ? r : record_get(store, &view, id, record, NULL);
-}
-
 static int get_record(struct store *store, uint64_t id, struct layout_record *record)
 {
-    int r = look(store, id, record);
+    int r = record_look(store, id, record);
     if (r == 0 && (record->flags & RECORD_FINAL)) { /* its extents are being written */
         r = store_sync(store);
         if (r == 0)
-            r = look(store, id, record);
+            r = record_look(store, id, record);
     }
     if (r == 0 && (record->place != LAYOUT_EXTENTS || !S_ISREG(record->mode) ||
                    record->size <= layout_packed_max(store->page_size)))

@@ -40,16 +40,10 @@ static bool record_of(const struct layer_change *change, struct layout_record *r
 
 static int add(struct commit *commit, struct commit_file file)
 {
-    if (commit->count == commit->room) {
-        size_t room = commit->room == 0 ? 64 : commit->room * 2;
-        struct commit_file *files = reallocarray(commit->files, room, sizeof(*files));
-        if (files == NULL)
-            return -ENOMEM;
-        commit->files = files;
-        commit->room = room;
-    }
-    commit->files[commit->count++] = file;
-    return 0;
+    int r = make_room(&commit->files, &commit->room, commit->count, sizeof(file));
+    if (r == 0)
+        commit->files[commit->count++] = file;
+    return r;
 }
 
 /* List the files; make durable what unsealed ones have. */
@@ -133,6 +127,14 @@ struct part {
     XXH3_state_t *hash;
 };
 
+/* Its bytes are in the extents now. */
+static void lead_to(struct layout_record *record, const struct commit_file *file)
+{
+    record->place = LAYOUT_EXTENTS;
+    record->link = file->content;
+    memcpy(record->hash, file->hash, sizeof(record->hash));
+}
+
 static int apply_record(struct commit *commit, struct view *view, const struct layer_change *change)
 {
     struct store *store = commit->store;
@@ -146,9 +148,7 @@ static int apply_record(struct commit *commit, struct view *view, const struct l
     int r = 0;
     if (record.flags & RECORD_FINAL) {
         const struct commit_file *file = file_of(commit, id);
-        record.place = LAYOUT_EXTENTS;
-        record.link = file->content;
-        memcpy(record.hash, file->hash, sizeof(record.hash));
+        lead_to(&record, file);
         r = content_enter(store, view, file->content, file->size, file->hash);
         if (r == 0 && file->orphan)
             r = orphan_remove(store, view, file->content);
@@ -278,11 +278,8 @@ void commit_settle(struct commit *commit, struct layer *newer)
         const struct commit_file *file = file_of(commit, id_of(change));
         if (file == NULL)
             continue;
-        if (record.flags & RECORD_FINAL) {
-            record.place = LAYOUT_EXTENTS;
-            record.link = file->content;
-            memcpy(record.hash, file->hash, sizeof(record.hash));
-        }
+        if (record.flags & RECORD_FINAL)
+            lead_to(&record, file);
         record.flags &= (uint8_t) ~(RECORD_FINAL | RECORD_HOSTED);
         memcpy(change->value.mv_data, &record, sizeof(record));
     }

@@ -31,18 +31,12 @@ struct work {
 
 static int append(struct ids *ids, uint64_t id)
 {
-    if (ids->count == ids->room) {
-        if (ids->count == QUEUE_MOST)
-            return -ENOMEM;
-        size_t room = ids->room == 0 ? 64 : ids->room * 2;
-        uint64_t *larger = reallocarray(ids->list, room, sizeof(*larger));
-        if (larger == NULL)
-            return -ENOMEM;
-        ids->list = larger;
-        ids->room = room;
-    }
-    ids->list[ids->count++] = id;
-    return 0;
+    int r = ids->count == QUEUE_MOST
+                ? -ENOMEM
+                : make_room(&ids->list, &ids->room, ids->count, sizeof(*ids->list));
+    if (r == 0)
+        ids->list[ids->count++] = id;
+    return r;
 }
 
 /* Take both queues; false when there is nothing left to do and it is time to stop. */

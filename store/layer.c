@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As LMDB compares keys. */
-static int compare_keys(const MDB_val *a, const MDB_val *b)
+int layer_compare(const MDB_val *a, const MDB_val *b)
 {
     int order = memcmp(a->mv_data, b->mv_data, a->mv_size < b->mv_size ? a->mv_size : b->mv_size);
     return order != 0 ? order : (a->mv_size > b->mv_size) - (a->mv_size < b->mv_size);
@@ -16,7 +15,7 @@ static int compare(const struct layer_change *a, const struct layer_change *b)
 {
     if (a->table != b->table)
         return a->table < b->table ? -1 : 1;
-    return compare_keys(&a->key, &b->key);
+    return layer_compare(&a->key, &b->key);
 }
 
 RB_GENERATE(layer_changes, layer_change, link, compare)

@@ -30,6 +30,9 @@ struct layer {
     size_t bytes; /* of memory */
 };
 
+/* As LMDB compares keys: below, at or above 0. */
+int layer_compare(const MDB_val *a, const MDB_val *b);
+
 /* Give `key` a value of `size` bytes, which the caller writes to *value before the next call.
  * -ENOMEM: nothing has changed. */
 int layer_put(struct layer *layer, MDB_dbi table, const MDB_val *key, size_t size, void **value);

@@ -61,13 +61,6 @@ static size_t half(const struct pending *pending)
     return pending->limits.bytes / 2;
 }
 
-void pending_hurry(struct pending *pending)
-{
-    with_mutex(&pending->lock);
-    pending->wanted = pending->changes;
-    pthread_cond_signal(&pending->work);
-}
-
 /* Who changes faster than the disk can take it waits here, and everybody while one is excluding the
  * others. */
 static int wait_for_room(struct pending *pending)

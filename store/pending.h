@@ -59,9 +59,6 @@ void pending_release(struct pending *pending);
 /* In a change: whether `key` is just being committed. */
 bool pending_is_frozen(struct pending *pending, MDB_dbi table, const MDB_val *key);
 
-/* Have what is pending committed soon. Any thread. */
-void pending_hurry(struct pending *pending);
-
 struct pending_stat {
     uint64_t changes;   /* made so far */
     uint64_t committed; /* of them */

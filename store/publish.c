@@ -28,14 +28,8 @@ struct publish {
 
 static bool push(struct publish *publish, uint64_t directory)
 {
-    if (publish->depth == publish->room) {
-        size_t room = publish->room == 0 ? 64 : publish->room * 2;
-        struct place *places = reallocarray(publish->places, room, sizeof(*places));
-        if (places == NULL)
-            return false;
-        publish->places = places;
-        publish->room = room;
-    }
+    if (make_room(&publish->places, &publish->room, publish->depth, sizeof(*publish->places)) < 0)
+        return false;
     publish->places[publish->depth++] = (struct place){directory, 0};
     return true;
 }

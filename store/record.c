@@ -36,6 +36,13 @@ int record_get(struct store *store, struct view *view, uint64_t id, struct layou
     return 0;
 }
 
+int record_look(struct store *store, uint64_t id, struct layout_record *record)
+{
+    cleanup_view struct view view = {0};
+    int r = view_open(store, &view);
+    return r < 0 ? r : record_get(store, &view, id, record, NULL);
+}
+
 int record_next(struct store *store, struct view *view, uint64_t from, uint64_t *id,
                 struct layout_record *record)
 {

@@ -30,6 +30,9 @@ static inline bool record_is_open(const struct layout_record *record)
 int record_get(struct store *store, struct view *view, uint64_t id, struct layout_record *record,
                MDB_val *payload);
 
+/* The record as it is visible now: for who has no view open. */
+int record_look(struct store *store, uint64_t id, struct layout_record *record);
+
 /* The first record from id `from` on. -ENOENT behind the last one; -EIO if it makes no sense (*id
  * is set). */
 int record_next(struct store *store, struct view *view, uint64_t from, uint64_t *id,

@@ -86,13 +86,6 @@ static void remove_file(struct writers *writers, uint64_t id)
     pthread_cond_broadcast(&writers->sealed);
 }
 
-static int get_record(struct store *store, uint64_t id, struct layout_record *record)
-{
-    cleanup_view struct view view = {0};
-    int r = view_open(store, &view);
-    return r < 0 ? r : record_get(store, &view, id, record, NULL);
-}
-
 /* ---------------------------------------------------------------- writers -- */
 
 int store_writer_open(struct store *store, uint64_t id)
@@ -103,7 +96,7 @@ int store_writer_open(struct store *store, uint64_t id)
     struct file *file = find_unsealing(store->writers, id);
     if (file == NULL) {
         struct layout_record record;
-        int r = get_record(store, id, &record);
+        int r = record_look(store, id, &record);
         if (r < 0)
             return r;
         if (!S_ISREG(record.mode))
@@ -128,7 +121,7 @@ void store_writer_close(struct store *store, uint64_t id)
         if (file == NULL || --file->writers > 0)
             return;
         struct layout_record record;
-        bool seal = get_record(store, id, &record) == 0 && record_is_open(&record) &&
+        bool seal = record_look(store, id, &record) == 0 && record_is_open(&record) &&
                     (record.flags & LAYOUT_HELD) == 0 && record.nlink > 0;
         if (!seal) {
             remove_file(store->writers, id);
@@ -263,7 +256,7 @@ int store_seal(struct store *store, uint64_t id)
         if (file != NULL)
             return -EBUSY;
         struct layout_record record;
-        int r = get_record(store, id, &record);
+        int r = record_look(store, id, &record);
         if (r < 0)
             return r;
         if (!record_is_open(&record))

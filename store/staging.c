@@ -257,12 +257,6 @@ ssize_t staging_read(struct store *store, uint64_t id, void *buffer, size_t size
     return fd < 0 ? fd : pread_fully(fd, buffer, size, offset);
 }
 
-int staging_has(struct store *store, uint64_t id)
-{
-    with_staged(store);
-    return in_memory(store, id) != NULL || is_on_host(store, id);
-}
-
 static bool later(struct timespec a, struct timespec b)
 {
     return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;

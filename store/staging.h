@@ -27,8 +27,6 @@ int staging_times(struct store *store, uint64_t id, const struct timespec times[
 
 /* Put what is known only here (size, times) into the attributes of a staged record. */
 int staging_attr(struct store *store, struct store_attr *attr);
-/* Whether there are any bytes: 1, 0. */
-int staging_has(struct store *store, uint64_t id);
 
 /* All the bytes of a file that nobody changes any more, for who copies them from here. To be ended
  * by staging_payload_done(), also after an error. */

@@ -184,7 +184,7 @@ bool store_is_read_only(const struct store *store)
 #define READERS_PAUSES 100
 
 /* Give the disk the store's free pages back until `enough` says 0 or nothing more can be done. */
-static int make_room(struct store *store, int (*enough)(void *arg), void *arg)
+static int trim_until(struct store *store, int (*enough)(void *arg), void *arg)
 {
     int r = enough(arg);
     for (int pauses = 0; r == -ENOSPC && pauses < READERS_PAUSES; pauses++) {
@@ -216,7 +216,7 @@ static int run(void *arg)
 static int run_with_room(void *arg)
 {
     struct transaction *transaction = arg;
-    return make_room(transaction->store, run, transaction);
+    return trim_until(transaction->store, run, transaction);
 }
 
 int store_transact(struct store *store, writer_fn *change, void *arg, size_t bytes)
@@ -275,7 +275,7 @@ static int has_room(void *arg)
 int store_room_promised(struct store *store, uint64_t bytes)
 {
     struct room room = {store, bytes, false};
-    return make_room(store, has_room, &room);
+    return trim_until(store, has_room, &room);
 }
 
 int store_room(struct store *store, uint64_t bytes)
@@ -284,7 +284,7 @@ int store_room(struct store *store, uint64_t bytes)
     int r = has_room(&room);
     if (r == -ENOSPC)
         r = store_sync(store);
-    return r < 0 ? r : make_room(store, has_room, &room);
+    return r < 0 ? r : trim_until(store, has_room, &room);
 }
 
 void store_warn(struct store *store, const char *format, ...)

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -118,6 +119,26 @@ static inline int64_t monotonic_ms(void)
 static inline int64_t coarse_ms(void)
 {
     return clock_ms(CLOCK_MONOTONIC_COARSE);
+}
+
+/*
+ * Room for one more in an array of `count` elements of `size` bytes, twice as many when it is full:
+ * *array is a pointer of any type, NULL at first, for the caller to free; *room counts elements.
+ * -ENOMEM: it is as it was.
+ */
+static inline int make_room(void *array, size_t *room, size_t count, size_t size)
+{
+    if (count < *room)
+        return 0;
+    size_t wanted = *room == 0 ? 16 : *room * 2;
+    void *old;
+    memcpy(&old, array, sizeof(old));
+    void *larger = reallocarray(old, wanted, size);
+    if (larger == NULL)
+        return -ENOMEM;
+    memcpy(array, &larger, sizeof(larger));
+    *room = wanted;
+    return 0;
 }
 
 #define array_length(array) (sizeof(array) / sizeof((array)[0]))

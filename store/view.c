@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "view.h"
 
-#include <string.h>
-
 #include "pending.h"
 #include "private.h"
 
@@ -91,8 +89,7 @@ int view_remove(struct view *view, MDB_dbi table, const MDB_val *key)
 
 static bool before(const MDB_val *a, const MDB_val *b)
 {
-    int order = memcmp(a->mv_data, b->mv_data, a->mv_size < b->mv_size ? a->mv_size : b->mv_size);
-    return order != 0 ? order < 0 : a->mv_size < b->mv_size;
+    return layer_compare(a, b) < 0;
 }
 
 /* The smallest key of all, by the newest layer that has it: NULL is the committed one. */
@@ -139,7 +136,7 @@ static int show(struct view_cursor *cursor, MDB_val *key, MDB_val *value)
 int view_seek(struct view *view, MDB_dbi table, const MDB_val *from, struct view_cursor *cursor,
               MDB_val *key, MDB_val *value)
 {
-    *cursor = (struct view_cursor){.view = view, .table = table};
+    *cursor = (struct view_cursor){0};
     int rc = mdb_cursor_open(view->txn, table, &cursor->committed);
     if (rc != 0)
         return lmdb_error(rc);

@@ -60,8 +60,6 @@ int view_remove(struct view *view, MDB_dbi table, const MDB_val *key);
  * behind; -ENOENT at the end. The keys and values are valid until the next call.
  */
 struct view_cursor {
-    struct view *view;
-    MDB_dbi table;
     MDB_cursor *committed;
     int rc; /* of the committed key */
     MDB_val key, value;

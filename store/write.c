@@ -98,22 +98,13 @@ static int reopen_change(struct view *view, void *arg)
     return record_update(set->store, view, set->id, &record);
 }
 
-static int is_open(struct store *store, uint64_t id)
-{
-    cleanup_view struct view view = {0};
-    struct layout_record record;
-    int r = view_open(store, &view);
-    if (r == 0)
-        r = record_get(store, &view, id, &record, NULL);
-    return r < 0 ? r : record_is_open(&record);
-}
-
 /* An empty sealed file takes bytes again. */
 static int ready_for_bytes(struct store *store, uint64_t id)
 {
     struct set set = {.store = store, .id = id};
-    int r = is_open(store, id);
-    return r != 0 ? r < 0 ? r : 0 : store_change(store, reopen_change, &set);
+    struct layout_record record;
+    int r = record_look(store, id, &record);
+    return r < 0 || record_is_open(&record) ? r : store_change(store, reopen_change, &set);
 }
 
 /* What is to be done to the bytes of a file. */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "batch.h"
 
-#include <sys/stat.h>
-
 #include "extent.h"
 #include "ingest.h"
 #include "meta.h"
@@ -83,6 +81,22 @@ void batch_clear(struct batch *batch)
         batch_take_back(batch);
     batch->bytes = batch->used = 0;
     batch->ids = 0;
+}
+
+struct layout_record batch_record(const struct stat *st)
+{
+    struct layout_time now = layout_now();
+    return (struct layout_record){
+        .mode = (uint16_t)st->st_mode,
+        .uid = st->st_uid,
+        .gid = st->st_gid,
+        .nlink = 1,
+        .size = S_ISDIR(st->st_mode) ? 0 : (uint64_t)st->st_size,
+        .atime = layout_time(st->st_atim),
+        .mtime = layout_time(st->st_mtim),
+        .ctime = now,
+        .btime = now,
+    };
 }
 
 /* ----------------------------------------------------------------- change -- */

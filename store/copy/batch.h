@@ -13,6 +13,7 @@
 #ifndef STORE_BATCH_H
 #define STORE_BATCH_H
 
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include "private.h"
@@ -72,6 +73,9 @@ void batch_take_back(struct batch *batch);
 
 /* Make it so, durably. Any thread. On failure nothing of it stays. */
 int batch_run(struct batch *batch);
+
+/* The record of a new file with the attributes of a host file. */
+struct layout_record batch_record(const struct stat *st);
 
 /* Let go of the items. */
 void batch_clear(struct batch *batch);

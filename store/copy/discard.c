@@ -39,14 +39,9 @@ static bool note_first(void *arg, const char *name, uint64_t id, mode_t type, of
 
 static int enter(struct discard *discard, uint64_t id, const char *name)
 {
-    if (discard->depth == discard->room) {
-        size_t room = discard->room == 0 ? 16 : discard->room * 2;
-        struct level *levels = reallocarray(discard->levels, room, sizeof(*levels));
-        if (levels == NULL)
-            return -ENOMEM;
-        discard->levels = levels;
-        discard->room = room;
-    }
+    int r = make_room(&discard->levels, &discard->room, discard->depth, sizeof(*discard->levels));
+    if (r < 0)
+        return r;
     struct level *level = &discard->levels[discard->depth++];
     level->id = id;
     strcpy(level->name, name);

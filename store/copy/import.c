@@ -114,19 +114,7 @@ int import_add(struct importing *import, const struct source *source, enum batch
     int r = pipeline_add(&import->pipeline, kind, source->dir, source->name, payload_size, item);
     if (r < 0)
         return import_write_error(import, r);
-    const struct stat *st = &source->st;
-    struct layout_time now = layout_now();
-    (*item)->record = (struct layout_record){
-        .mode = (uint16_t)st->st_mode,
-        .uid = st->st_uid,
-        .gid = st->st_gid,
-        .nlink = 1,
-        .size = S_ISDIR(st->st_mode) ? 0 : (uint64_t)st->st_size,
-        .atime = layout_time(st->st_atim),
-        .mtime = layout_time(st->st_mtim),
-        .ctime = now,
-        .btime = now,
-    };
+    (*item)->record = batch_record(&source->st);
     return 0;
 }
 

@@ -86,19 +86,7 @@ static int add_item(struct take *take, const struct found *found, enum batch_kin
             return r;
         *item = batch_add(&take->batch, kind, found->dir, found->name, payload_size);
     }
-    const struct stat *st = &found->st;
-    struct layout_time now = layout_now();
-    (*item)->record = (struct layout_record){
-        .mode = (uint16_t)st->st_mode,
-        .uid = st->st_uid,
-        .gid = st->st_gid,
-        .nlink = 1,
-        .size = S_ISDIR(st->st_mode) ? 0 : (uint64_t)st->st_size,
-        .atime = layout_time(st->st_atim),
-        .mtime = layout_time(st->st_mtim),
-        .ctime = now,
-        .btime = now,
-    };
+    (*item)->record = batch_record(&found->st);
     return 0;
 }
 

@@ -17,14 +17,15 @@ static void bytes_are_there_with_the_first_one(void **state)
     struct store *store = ((struct fixture *)*state)->store;
     struct store_attr attr;
     assert_int_equal(store_create(store, STORE_ROOT_ID, "a", &OWNER_FILE, &attr), 0);
-    assert_false(staging_has(store, attr.id));
+    char byte;
+    assert_int_equal(staging_read(store, attr.id, &byte, 1, 0), -ENOENT);
     assert_int_equal(staging_sync(store, attr.id, true), 0);
     assert_int_equal(staging_attr(store, &attr), -ENOENT);
     assert_int_equal(attr.size, 0);
     assert_false(attr.sealed);
 
     assert_int_equal(store_write(store, attr.id, "abc", 3, 0), 3);
-    assert_true(staging_has(store, attr.id));
+    assert_int_equal(staging_read(store, attr.id, &byte, 1, 0), 1);
     assert_false(staging_is_hosted(store, attr.id));
     assert_int_equal(staging_sync(store, attr.id, true), 0);
     assert_true(staging_is_hosted(store, attr.id));

@@ -341,7 +341,7 @@ class Model:
         if self.ours.differs:
             self.publish_closed()
         self.ours.commit([path for path, status in self.scan()
-                          if stat.S_ISREG(status.st_mode) and status.st_size > 0 and path != STATS])
+                          if stat.S_ISREG(status.st_mode) and path != STATS])
         self.ours.crash()
         self.start_again()
 

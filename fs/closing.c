@@ -128,13 +128,13 @@ static int seal_under_lease(struct mount *mount, uint64_t id)
     return r;
 }
 
-/* Nothing is left to do for a file that is gone, sealed, empty, or waits to be moved out of
- * staging. */
+/* Nothing is left to do for a file that is gone, sealed or empty. One in staging that is written
+ * again and again is left alone until it is moved. */
 static bool wants_seal(struct mount *mount, uint64_t id)
 {
     struct store_attr attr;
-    return store_getattr(mount->store, id, &attr) == 0 && S_ISREG(attr.mode) && !attr.sealed &&
-           !attr.held && attr.size > 0 && attr.nlink > 0;
+    return store_getattr(mount->store, id, &attr) == 0 && attr.open && !attr.reopened &&
+           attr.size > 0 && attr.nlink > 0;
 }
 
 static bool begin_seal(struct closing *closing)
@@ -245,7 +245,7 @@ static void watch(struct closing *closing, uint64_t id)
 static bool is_nameless(struct mount *mount, uint64_t id)
 {
     struct store_attr attr;
-    return store_getattr(mount->store, id, &attr) == 0 && !attr.sealed && attr.nlink == 0;
+    return store_getattr(mount->store, id, &attr) == 0 && attr.open && attr.nlink == 0;
 }
 
 /* A file that was written a moment ago. */

@@ -17,10 +17,10 @@
 #include "reply.h"
 #include "sealing.h"
 
-/* What is sealed only after the move. */
+/* A file that is final only after the move. */
 struct later {
-    uint64_t id;   /* 0: none */
-    uint64_t tree; /* a directory that leaves staging; 0: none */
+    uint64_t id; /* 0: none */
+    bool open;   /* it has yet to be sealed */
 };
 
 /* Unless somebody writes it: then it is sealed when he closes it. */
@@ -30,28 +30,29 @@ static int seal(struct mount *mount, uint64_t id)
     return r == -EBUSY ? 0 : r;
 }
 
-/* 1 if a file with these attributes has to be sealed when it gets a name in directory `to`. */
-static int needs_seal(struct mount *mount, const struct store_attr *attr, uint64_t to)
+/* 1 if names in directory `to` are published, 0 if they are in staging. */
+static int is_published(struct mount *mount, uint64_t to)
 {
-    if (!S_ISREG(attr->mode) || attr->sealed || attr->size == 0)
-        return 0;
-    if (!attr->held && attr->nlink > 0)
-        return 1; /* published already, but for its seal: that comes soon after the close */
     int staged = store_in_staging(mount->store, to);
     return staged < 0 ? staged : !staged;
 }
 
-static int finish_tree(struct mount *mount, uint64_t id, uint64_t from, uint64_t to,
-                       struct later *later)
+/* 1 if a file with these attributes has to be sealed when it gets a name in directory `to`. */
+static int needs_seal(struct mount *mount, const struct store_attr *attr, uint64_t to)
+{
+    if (!attr->open || attr->size == 0)
+        return 0;
+    if (!attr->held && attr->nlink > 0)
+        return 1; /* published already, but for its seal: that comes soon after the close */
+    return is_published(mount, to);
+}
+
+/* All that is in a tree is published in one step, so nothing must be left to do to it then. */
+static int before_tree(struct mount *mount, uint64_t from, uint64_t to)
 {
     int from_staging = store_in_staging(mount->store, from);
-    if (from_staging != 1)
-        return from_staging;
-    int to_staging = store_in_staging(mount->store, to);
-    if (to_staging != 0)
-        return to_staging < 0 ? to_staging : 0;
-    later->tree = id;
-    return sealing_tree(mount, id);
+    int published = from_staging == 1 ? is_published(mount, to) : from_staging;
+    return published == 1 ? sealing_staged(mount) : published;
 }
 
 /*
@@ -67,23 +68,25 @@ static int before_move(struct mount *mount, uint64_t from, const char *name, uin
     if (r < 0)
         return r;
     if (S_ISDIR(attr.mode))
-        return finish_tree(mount, attr.id, from, to, later);
-    r = needs_seal(mount, &attr, to);
+        return before_tree(mount, from, to);
+    bool brought_in = S_ISREG(attr.mode) && attr.held && !attr.open;
+    r = brought_in ? is_published(mount, to) : needs_seal(mount, &attr, to);
     if (r != 1)
         return r;
     if (!attr.held)
         return seal(mount, attr.id);
-    *later = (struct later){.id = attr.id};
+    *later = (struct later){attr.id, attr.open};
     return 0;
 }
 
 static void after_move(struct mount *mount, const struct later *later)
 {
-    /* Files that were made in it while it was finished are still held: once more. */
-    if (later->tree != 0)
-        (void)sealing_tree(mount, later->tree);
     if (later->id == 0)
         return;
+    if (!later->open) {
+        mount_attr_changed(mount, later->id);
+        return;
+    }
     int r = seal(mount, later->id);
     if (r < 0)
         log_line(LOG_WARNING,
@@ -119,28 +122,6 @@ void ops_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t parent, const char *name
     reply_new_entry(req, mount, &attr);
 }
 
-static bool one_is_enough(void *arg, const char *name, uint64_t id, mode_t type, off_t next,
-                          const struct store_attr *attr)
-{
-    *(bool *)arg = true;
-    return false;
-}
-
-/*
- * What is finished can't be taken back, so a move that would fail is to be refused before. The
- * kernel, which has all it takes locked, has checked everything else: a directory that would be
- * replaced must be empty.
- */
-static int check_target(struct mount *mount, uint64_t parent, const char *name)
-{
-    struct store_attr attr;
-    bool any = false;
-    int r = store_lookup(mount->store, parent, name, &attr);
-    if (r == 0 && S_ISDIR(attr.mode))
-        r = store_readdir(mount->store, attr.id, 0, false, one_is_enough, &any);
-    return r < 0 && r != -ENOENT ? r : any ? -ENOTEMPTY : 0;
-}
-
 static int do_rename(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
                      const char *new_name, unsigned flags)
 {
@@ -153,8 +134,6 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
     int r = node_name_changeable(parent, name);
     if (r == 0)
         r = node_name_changeable(new_parent, new_name);
-    if (r == 0 && !(flags & RENAME_EXCHANGE))
-        r = check_target(mount, new_parent, new_name);
     if (r == 0)
         r = before_move(mount, parent, name, new_parent, &later[0]);
     if (r == 0 && (flags & RENAME_EXCHANGE))

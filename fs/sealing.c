@@ -22,9 +22,17 @@ static int seal_one(void *arg, uint64_t id)
     return sealing_now(arg, id);
 }
 
-int sealing_tree(struct mount *mount, uint64_t id)
+int sealing_staged(struct mount *mount)
 {
-    return store_publish_tree(mount->store, id, seal_one, mount);
+    return store_settle_staged(mount->store, seal_one, mount);
+}
+
+void sealing_released(struct mount *mount, uint64_t id)
+{
+    if (mount->closing != NULL)
+        closing_written(mount->closing, id);
+    else if (store_seal(mount->store, id) == 0)
+        mount_attr_changed(mount, id);
 }
 
 void sealing_written(struct mount *mount, uint64_t id)

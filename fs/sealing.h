@@ -14,8 +14,11 @@
  * have it sealed when he closes it. The kernel knows of it when this returns. */
 int sealing_now(struct mount *mount, uint64_t id);
 
-/* The same for each file in a tree that is about to leave staging, see store_publish_tree(). */
-int sealing_tree(struct mount *mount, uint64_t id);
+/* Before a tree leaves staging: see store_settle_staged(). */
+int sealing_staged(struct mount *mount);
+
+/* A file is not held any more, and not sealed: it shall be when nobody writes it. */
+void sealing_released(struct mount *mount, uint64_t id);
 
 /* In a request that has changed the content of an unsealed file: it shall be sealed when who did
  * that has closed it, or at once if he never had it open. */

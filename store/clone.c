@@ -102,8 +102,9 @@ static int get_record(struct store *store, uint64_t id, struct layout_record *re
         if (r == 0)
             r = record_look(store, id, record);
     }
-    if (r == 0 && (record->place != LAYOUT_EXTENTS || !S_ISREG(record->mode) ||
-                   record->size <= layout_packed_max(store->page_size)))
+    if (r == 0 &&
+        (record->place != LAYOUT_EXTENTS || !S_ISREG(record->mode) ||
+         (record->flags & LAYOUT_HELD) || record->size <= layout_packed_max(store->page_size)))
         r = -EINVAL;
     return r;
 }

@@ -37,8 +37,8 @@ static int add(struct store_group *group, struct view *view, uint64_t id)
     if (r < 0)
         return r == -ENOENT ? 0 : r;
     const struct layout_record *record = &piece->record;
-    if (!S_ISREG(record->mode) || record->place == LAYOUT_STAGED || record->size == 0 ||
-        record->size > group->most)
+    if (!S_ISREG(record->mode) || record->place == LAYOUT_STAGED || (record->flags & LAYOUT_HELD) ||
+        record->size == 0 || record->size > group->most)
         return 0;
     if (group->used + record->size > GROUP_BYTES)
         return 1;

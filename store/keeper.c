@@ -3,6 +3,7 @@
 
 #include "reap.h"
 #include "seal.h"
+#include "sweep.h"
 
 /* Ids that wait, at most: a storm of removals must not fill the memory. */
 #define QUEUE_MOST ((size_t)1 << 14)
@@ -20,6 +21,7 @@ struct keeper {
     pthread_cond_t queued;
     struct ids seals, reaps;
     bool missed; /* more orphans than the queue has room for */
+    bool sweep;  /* trees have left staging */
     bool stop;
 };
 
@@ -27,6 +29,7 @@ struct keeper {
 struct work {
     struct ids seals, reaps;
     bool missed;
+    bool sweep;
 };
 
 static int append(struct ids *ids, uint64_t id)
@@ -46,11 +49,13 @@ static bool take(struct keeper *keeper, struct work *work)
     while (keeper->seals.count == 0 && keeper->reaps.count == 0 && !keeper->missed) {
         if (keeper->stop)
             return false;
+        if (keeper->sweep)
+            break;
         pthread_cond_wait(&keeper->queued, &keeper->lock);
     }
-    *work = (struct work){keeper->seals, keeper->reaps, keeper->missed};
+    *work = (struct work){keeper->seals, keeper->reaps, keeper->missed, keeper->sweep};
     keeper->seals = keeper->reaps = (struct ids){0};
-    keeper->missed = false;
+    keeper->missed = keeper->sweep = false;
     return true;
 }
 
@@ -71,6 +76,8 @@ static void *keep(void *arg)
         if (r < 0)
             store_warn(keeper->store, "cannot remove unused records now, a later start will: %s",
                        strerror(-r));
+        if (work.sweep && sweep_some(keeper->store))
+            keeper_sweep(keeper);
         free(work.seals.list);
         free(work.reaps.list);
     }
@@ -130,5 +137,12 @@ void keeper_reap(struct keeper *keeper, uint64_t id)
         return;
     with_mutex(&keeper->lock);
     keeper->missed = true; /* it is in the table of orphans */
+    pthread_cond_signal(&keeper->queued);
+}
+
+void keeper_sweep(struct keeper *keeper)
+{
+    with_mutex(&keeper->lock);
+    keeper->sweep = true;
     pthread_cond_signal(&keeper->queued);
 }

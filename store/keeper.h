@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * keeper.h: the thread that keeps the store tidy behind its users' backs: seals files whose
- * writers have gone, and removes orphans that nobody holds. Any thread may call.
+ * writers have gone, removes orphans that nobody holds, and releases the files of trees that have
+ * left staging. Any thread may call.
  */
 #ifndef STORE_KEEPER_H
 #define STORE_KEEPER_H
@@ -9,7 +10,7 @@
 #include "private.h"
 
 int keeper_start(struct store *store, struct keeper **out);
-/* Finishes what is queued. NULL is allowed. */
+/* Finishes what is queued, but for trees: a later start does. NULL is allowed. */
 void keeper_stop(struct keeper *keeper);
 
 /* Seal a file for which seal_begin() was done, then seal_end(). */
@@ -17,5 +18,7 @@ void keeper_seal(struct keeper *keeper, uint64_t id);
 /* Remove an orphan, unless somebody holds it by then. Without a keeper (NULL) a later start does.
  */
 void keeper_reap(struct keeper *keeper, uint64_t id);
+/* There is something for sweep_some() to do. */
+void keeper_sweep(struct keeper *keeper);
 
 #endif

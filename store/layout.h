@@ -29,6 +29,9 @@
 /* Table "meta": a name -> one of these. */
 #define LAYOUT_META_FORMAT "format"   /* struct layout_format */
 #define LAYOUT_META_NEXT_ID "next-id" /* uint64_t: no id from here on was ever used */
+#define LAYOUT_META_SWEEP                                                                         \
+    "sweep/" /* and 16 hex digits, the id of a directory that has left staging, while files below \
+                it may still be marked as held -> uint64_t: their ids are below this one */
 
 struct layout_format {
     char magic[8];
@@ -72,7 +75,9 @@ enum layout_place {
     LAYOUT_STAGED = 2,  /* the payload is the file staging/<id> (16 hex digits); none = empty */
 };
 
-#define LAYOUT_HELD 1 /* flag: below the staging directory, not to be sealed on close */
+#define LAYOUT_HELD                                                              \
+    1 /* flag: below the staging directory, takes writers also when it is sealed \
+       */
 
 struct layout_record {
     uint16_t mode; /* st_mode, as the user gave it */

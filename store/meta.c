@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "meta.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <sys/random.h>
 
 static int get(struct store *store, struct view *view, const char *name, void *value, size_t size)
@@ -84,4 +86,50 @@ int meta_renew(struct view *view, void *arg)
     struct store *store = arg;
     uint64_t next = atomic_load(&store->next_id);
     return put(store, view, LAYOUT_META_NEXT_ID, &next, sizeof(next));
+}
+
+/* --------------------------------------------------------------- trees to sweep -- */
+
+struct mark {
+    char name[sizeof(LAYOUT_META_SWEEP) + 16];
+};
+
+static struct mark mark_of(uint64_t id)
+{
+    struct mark mark;
+    snprintf(mark.name, sizeof(mark.name), LAYOUT_META_SWEEP "%016" PRIx64, id);
+    return mark;
+}
+
+int meta_mark(struct store *store, struct view *view, uint64_t id, uint64_t limit)
+{
+    return put(store, view, mark_of(id).name, &limit, sizeof(limit));
+}
+
+int meta_unmark(struct store *store, struct view *view, uint64_t id)
+{
+    struct mark mark = mark_of(id);
+    MDB_val key = {strlen(mark.name), mark.name};
+    return view_remove(view, store->tables.meta, &key);
+}
+
+int meta_next_mark(struct store *store, struct view *view, uint64_t from, uint64_t *id,
+                   uint64_t *limit)
+{
+    struct mark mark = mark_of(from);
+    const MDB_val first = {strlen(mark.name), mark.name};
+    const size_t prefix = strlen(LAYOUT_META_SWEEP);
+    struct view_cursor cursor;
+    MDB_val key, value;
+    int r = view_seek(view, store->tables.meta, &first, &cursor, &key, &value);
+    if (r == 0 && (key.mv_size != first.mv_size || value.mv_size < sizeof(*limit) ||
+                   memcmp(key.mv_data, LAYOUT_META_SWEEP, prefix) != 0))
+        r = -ENOENT;
+    if (r == 0) {
+        memcpy(mark.name, key.mv_data, key.mv_size);
+        *id = strtoull(mark.name + prefix, NULL, 16);
+        memcpy(limit, value.mv_data, sizeof(*limit));
+    }
+    view_cursor_close(&cursor);
+    return r;
 }

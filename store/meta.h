@@ -27,4 +27,12 @@ int meta_save(struct view *view, void *arg);
 /* The same: a transaction that writes something, if only that. */
 int meta_renew(struct view *view, void *arg);
 
+/* Trees whose files are to be released (sweep.h): directory `id`, of whose files none has an id
+ * from `limit` on. meta_next_mark() finds the first one with an id of at least `from`; -ENOENT if
+ * there is none. */
+int meta_mark(struct store *store, struct view *view, uint64_t id, uint64_t limit);
+int meta_unmark(struct store *store, struct view *view, uint64_t id);
+int meta_next_mark(struct store *store, struct view *view, uint64_t from, uint64_t *id,
+                   uint64_t *limit);
+
 #endif

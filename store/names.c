@@ -10,6 +10,7 @@
 #include "meta.h"
 #include "orphan.h"
 #include "reap.h"
+#include "sweep.h"
 #include "tree.h"
 
 /* What makes a name is refused while it can still be: before it is visible. What removes one has
@@ -201,6 +202,8 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
     int r = change_with_room(store, rename_change, &names);
     if (r == 0 && names.gone != 0)
         reap_unless_held(store, names.gone);
+    if (r == 0)
+        sweep_start(store);
     return r;
 }
 

@@ -13,6 +13,8 @@ struct keeper;
 struct leases;
 struct pending;
 struct staged;
+struct sweeps;
+struct unsealed;
 struct verified;
 struct writers;
 
@@ -31,14 +33,16 @@ struct store {
     int owner_fd;   /* the lock that makes us the only writer; -1 if read-only */
 
     /* NULL if read-only: */
-    struct writer *writer;      /* runs the transactions */
-    struct pending *pending;    /* changes that are visible and not committed */
-    struct staged *staged;      /* bytes of small unsealed files */
-    struct leases *leases;      /* who holds which record */
-    _Atomic bool lease_refused; /* and that was told */
-    struct writers *writers;    /* who writes which staged file */
-    struct keeper *keeper;      /* seals and reaps in the background */
-    _Atomic uint64_t next_id;   /* no id from here on was ever given out */
+    struct writer *writer;           /* runs the transactions */
+    struct pending *pending;         /* changes that are visible and not committed */
+    struct staged *staged;           /* bytes of small unsealed files */
+    struct leases *leases;           /* who holds which record */
+    _Atomic bool lease_refused;      /* and that was told */
+    struct writers *writers;         /* who writes which staged file */
+    struct unsealed *unsealed_files; /* files that were sealed, and are written again */
+    struct sweeps *sweeps;           /* trees that have left staging */
+    struct keeper *keeper;           /* seals, reaps and sweeps in the background */
+    _Atomic uint64_t next_id;        /* no id from here on was ever given out */
     _Atomic uint64_t promised; /* bytes of sealed files that the next commits bring into data.mdb */
 
     _Atomic uint64_t trimmed;  /* writer_commits() when free pages were last given back */
@@ -47,6 +51,7 @@ struct store {
     _Atomic uint64_t verified_pieces, verified_bytes; /* what was compared with its hash */
 
     void (*sealed)(void *arg, uint64_t id);
+    void (*unsealed)(void *arg, uint64_t id);
     void (*crowded)(void *arg);
     void (*warn)(void *arg, const char *line);
     void *arg;

@@ -4,9 +4,11 @@
 #include <sys/stat.h>
 
 #include "extent.h"
+#include "lease.h"
 #include "record.h"
 #include "staging.h"
 #include "tree.h"
+#include "unseal.h"
 #include "verify.h"
 
 /* Spans that one read can touch: 1 MiB in extents of 128 KiB is 9; more come in turns. */
@@ -22,7 +24,8 @@ static int get_attr(struct store *store, struct view *view, uint64_t id, struct 
     if (r < 0)
         return r;
     record_attr(store, id, &record, attr);
-    *staged = record_is_open(&record);
+    *staged = attr->open;
+    attr->reopened = attr->open && attr->held && unsealed_lately(store, id);
     return 0;
 }
 
@@ -130,7 +133,19 @@ struct plan {
     struct layout_record record;
     struct span spans[SPANS_MAX];
     int count;
+    uint64_t lease; /* on the content; 0: none */
 };
+
+/* What is held may get other content under its id while it is read. */
+static int hold_content(struct store *store, struct plan *plan)
+{
+    if (store->read_only || (plan->record.flags & LAYOUT_HELD) == 0)
+        return 0;
+    int r = leases_add(store->leases, plan->record.link, 1);
+    if (r == 0)
+        plan->lease = plan->record.link;
+    return r;
+}
 
 static int make_plan(struct store *store, struct view *view, uint64_t id, void *buffer, size_t size,
                      uint64_t offset, struct plan *plan)
@@ -156,7 +171,7 @@ static int make_plan(struct store *store, struct view *view, uint64_t id, void *
     }
     plan->count = content_locate(store, view, record->link, record->size, offset, plan->size,
                                  plan->spans, SPANS_MAX);
-    return plan->count < 0 ? plan->count : 0;
+    return plan->count < 0 ? plan->count : hold_content(store, plan);
 }
 
 /* The places outlive the transaction, because the record is under a lease or has a name that
@@ -197,6 +212,8 @@ static ssize_t read_some(struct store *store, uint64_t id, void *buffer, size_t 
             return (ssize_t)plan.size;
         if (plan.place == LAYOUT_EXTENTS) {
             ssize_t n = read_spans(store, id, &plan, buffer, size);
+            if (plan.lease != 0)
+                store_lease_drop(store, plan.lease, 1);
             if (store->read_only && verify_is_gone(store, id))
                 return -ENOENT;
             *more = n > 0 && (size_t)n < plan.size;

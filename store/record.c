@@ -144,7 +144,8 @@ static uint64_t blocks(const struct store *store, const struct layout_record *re
 void record_attr(const struct store *store, uint64_t id, const struct layout_record *record,
                  struct store_attr *attr)
 {
-    bool sealed = S_ISREG(record->mode) && !record_is_open(record);
+    bool held = (record->flags & LAYOUT_HELD) != 0;
+    bool sealed = S_ISREG(record->mode) && !record_is_open(record) && !held;
     bool writable = !S_ISREG(record->mode) || !sealed || record->size == 0;
     *attr = (struct store_attr){
         .id = id,
@@ -162,7 +163,8 @@ void record_attr(const struct store *store, uint64_t id, const struct layout_rec
         .parent = S_ISDIR(record->mode) ? record->link : 0,
         .sealed = sealed,
         .hashed = sealed && record->place != LAYOUT_STAGED,
-        .held = (record->flags & LAYOUT_HELD) != 0,
+        .held = held,
+        .open = S_ISREG(record->mode) && record_is_open(record),
     };
     memcpy(attr->hash, record->hash, sizeof(attr->hash));
 }

@@ -3,6 +3,7 @@
 #include "reap.h"
 #include "record.h"
 #include "staging.h"
+#include "sweep.h"
 
 static int recover_staged(struct store *store, uint64_t id)
 {
@@ -27,6 +28,8 @@ int store_recover(struct store *store)
     cleanup_free uint64_t *ids = NULL;
     size_t count = 0;
     int r = reap_all(store);
+    if (r == 0)
+        r = sweep_resume(store);
     if (r == 0)
         r = staging_list(store, &ids, &count);
     if (r < 0)

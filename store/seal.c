@@ -7,6 +7,7 @@
 #include "keeper.h"
 #include "record.h"
 #include "staging.h"
+#include "unseal.h"
 
 #define BUCKETS 256
 
@@ -101,7 +102,7 @@ int store_writer_open(struct store *store, uint64_t id)
             return r;
         if (!S_ISREG(record.mode))
             return S_ISDIR(record.mode) ? -EISDIR : -EINVAL;
-        if (!record_is_open(&record) && record.size > 0)
+        if (!record_is_open(&record) && record.size > 0 && (record.flags & LAYOUT_HELD) == 0)
             return -EPERM;
         file = add(store->writers, id);
         if (file == NULL)
@@ -122,7 +123,7 @@ void store_writer_close(struct store *store, uint64_t id)
             return;
         struct layout_record record;
         bool seal = record_look(store, id, &record) == 0 && record_is_open(&record) &&
-                    (record.flags & LAYOUT_HELD) == 0 && record.nlink > 0;
+                    !(record.flags & LAYOUT_HELD && unsealed_lately(store, id)) && record.nlink > 0;
         if (!seal) {
             remove_file(store->writers, id);
             return;
@@ -170,7 +171,9 @@ static int seal_change(struct view *view, void *arg)
     record.size = sealing->size;
     /* What has arrived may just be moved to the host, by the commit. */
     sealing->hosted |= (record.flags & RECORD_ARRIVED) != 0;
-    record.flags = sealing->inside ? (sealing->hosted ? RECORD_HOSTED : 0) : RECORD_FINAL;
+    record.flags =
+        (uint8_t)((record.flags & LAYOUT_HELD) |
+                  (sealing->inside ? sealing->hosted ? RECORD_HOSTED : 0 : RECORD_FINAL));
     if (sealing->inside) {
         record.place = LAYOUT_INLINE;
         hash_bytes(sealing->bytes, sealing->size, record.hash);

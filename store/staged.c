@@ -116,3 +116,14 @@ size_t staged_bytes(const struct staged *staged)
 {
     return staged->bytes;
 }
+
+size_t staged_list(struct staged *staged, uint64_t *ids, size_t most)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct staged_file *file = staged->buckets[i]; file != NULL;
+             file = file->next, count++)
+            if (count < most)
+                ids[count] = file->id;
+    return count;
+}

@@ -46,6 +46,9 @@ bool staged_resize(struct staged *staged, struct staged_file *file, uint64_t siz
 /* Any of them, NULL if there is none. */
 struct staged_file *staged_first(struct staged *staged);
 
+/* The ids of all of them, up to `most`; returns how many there are. */
+size_t staged_list(struct staged *staged, uint64_t *ids, size_t most);
+
 /* Bytes of all of them; no lock needed. */
 size_t staged_bytes(const struct staged *staged);
 

@@ -319,7 +319,18 @@ void staging_payload_done(struct payload *payload)
     free((void *)payload->bytes);
 }
 
-int staging_list(struct store *store, uint64_t **ids, size_t *count)
+/* Ids, as they are found. */
+struct list {
+    uint64_t *ids;
+    size_t count, room;
+};
+
+static void cleanup_list_p(struct list *list)
+{
+    free(list->ids);
+}
+
+static int list_hosted(struct store *store, struct list *list)
 {
     cleanup_fd int fd = openat(store->staging_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
@@ -329,23 +340,40 @@ int staging_list(struct store *store, uint64_t **ids, size_t *count)
         return -errno;
     fd = -1;
 
-    cleanup_free uint64_t *list = NULL;
-    size_t n = 0, room = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    int r = 0;
+    for (struct dirent *entry; r == 0 && (entry = readdir(dir)) != NULL;) {
         char *end;
         uint64_t id = strtoull(entry->d_name, &end, 16);
         if (end != entry->d_name + 16 || *end != '\0')
             continue; /* not one of ours: leave it alone */
-        if (n == room) {
-            room = room == 0 ? 64 : room * 2;
-            uint64_t *larger = reallocarray(list, room, sizeof(*list));
-            if (larger == NULL)
-                return -ENOMEM;
-            list = larger;
-        }
-        list[n++] = id;
+        r = make_room(&list->ids, &list->room, list->count, sizeof(*list->ids));
+        if (r == 0)
+            list->ids[list->count++] = id;
     }
-    *ids = steal_pointer(&list);
-    *count = n;
+    return r;
+}
+
+static int list_in_memory(struct store *store, struct list *list)
+{
+    with_staged(store);
+    list->room = store->staged == NULL ? 0 : staged_list(store->staged, NULL, 0);
+    list->ids = malloc((list->room + 1) * sizeof(*list->ids));
+    if (list->ids == NULL)
+        return -ENOMEM;
+    list->count = list->room == 0 ? 0 : staged_list(store->staged, list->ids, list->room);
+    return 0;
+}
+
+int staging_list(struct store *store, uint64_t **ids, size_t *count)
+{
+    /* In this order: what is moved to the host meanwhile is listed twice rather than not. */
+    cleanup(cleanup_list_p) struct list list = {0};
+    int r = list_in_memory(store, &list);
+    if (r == 0)
+        r = list_hosted(store, &list);
+    if (r < 0)
+        return r;
+    *ids = steal_pointer(&list.ids);
+    *count = list.count;
     return 0;
 }

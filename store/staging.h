@@ -45,7 +45,7 @@ int staging_sync(struct store *store, uint64_t id, bool data_only);
 /* Bring what is in memory to the host's filesystem: for the end of the process. */
 int staging_settle(struct store *store);
 
-/* The ids of all host files, in an array to be freed. */
+/* The ids of all files that have bytes, in an array to be freed; some twice. */
 int staging_list(struct store *store, uint64_t **ids, size_t *count);
 
 #endif

@@ -18,7 +18,9 @@
 #include "seal.h"
 #include "staged.h"
 #include "staging.h"
+#include "sweep.h"
 #include "trim.h"
+#include "unseal.h"
 #include "verify.h"
 
 static int open_environment(const struct opening *opening, struct store *store, bool *fresh)
@@ -79,7 +81,10 @@ static int start_threads(const struct opening *opening, struct store *store)
     store->leases = leases_new(options->leases_max);
     store->writers = writers_new();
     store->staged = staged_new(pending_bytes / 2);
-    bool memory = store->leases != NULL && store->writers != NULL && store->staged != NULL;
+    store->unsealed_files = unsealed_new();
+    store->sweeps = sweeps_new();
+    bool memory = store->leases != NULL && store->writers != NULL && store->staged != NULL &&
+                  store->unsealed_files != NULL && store->sweeps != NULL;
     int r = memory ? 0 : -ENOMEM;
     if (r == 0)
         r = writer_start(store->env, store->transaction_max, meta_save, store, &store->writer);
@@ -123,6 +128,7 @@ int store_open(const char *path, const struct store_options *options, struct sto
     if (options->transaction_max != 0 && options->transaction_max < WRITER_BYTES_MAX)
         store->transaction_max = options->transaction_max;
     store->sealed = options->sealed;
+    store->unsealed = options->unsealed;
     store->crowded = options->crowded;
     store->warn = options->warn;
     store->arg = options->arg;
@@ -155,6 +161,7 @@ void store_close(struct store *store)
     if (store == NULL)
         return;
     owner_leaving(store->owner_fd);
+    sweep_stop(store);
     keeper_stop(store->keeper);
     store->keeper = NULL;
     if (store->pending != NULL)
@@ -163,6 +170,8 @@ void store_close(struct store *store)
     writer_stop(store->writer);
     writers_free(store->writers);
     staged_free(store->staged);
+    unsealed_free(store->unsealed_files);
+    sweeps_free(store->sweeps);
     leases_free(store->leases);
     verified_free(store->verified);
     env_close(store->env);

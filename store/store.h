@@ -19,8 +19,9 @@
  *            unsealed, with their bytes in staging/, and are sealed once:
  *            see store_seal(). An empty file has no content to protect: it is
  *            sealed like others, but takes writers again.
- *   held     an unsealed file below the staging directory: it is not sealed
- *            when its writers let go but when it is moved out.
+ *   held     a file below the staging directory. When its writers let go its
+ *            bytes are brought into the store, as if it were to be sealed, but
+ *            it takes writers again; it is sealed when it is moved out.
  *   orphan   a record without a name that a lease keeps alive.
  *   lease    the right of somebody (in practice the kernel) to go on reading
  *            a record: see store_lease().
@@ -98,10 +99,14 @@ struct store_options {
     unsigned commit_ms; /* after so many milliseconds; 0 = as is sensible */
     bool sync;          /* each before the call that makes it returns */
 
-    /* Called when a file was sealed behind its users' backs (by store_writer_close() or
-     * store_publish_tree()), so that they forget cached attributes. With no lock held, from a
-     * thread of the store's or the caller's. */
+    /* Called when a file was sealed behind its users' backs (by store_writer_close(), or because a
+     * tree left staging), so that they forget cached attributes. With no lock held, from a thread
+     * of the store's or the caller's. */
     void (*sealed)(void *arg, uint64_t id);
+    /* Called for a file that is held no longer, because its tree left staging, and could not be
+     * sealed before: it is to be sealed when nobody writes it. As `sealed`. NULL = the store knows
+     * the writers: store_writer_open(). */
+    void (*unsealed)(void *arg, uint64_t id);
     /* Called with each lease as long as nearly as many are held as leases_max has room for: those
      * who hold them shall let some go. From any thread. NULL = not told. */
     void (*crowded)(void *arg);
@@ -159,6 +164,10 @@ struct store_attr {
     bool sealed;      /* the content is final */
     bool hashed;      /* `hash` is valid: after the commit that follows sealing, see store_sync() */
     bool held;        /* see the words above */
+    bool open;        /* a file whose bytes are in the staging area, because it is written, or was
+                       * a moment ago */
+    bool reopened;    /* it is open though it was brought into the store before: it is held, and
+                       * to be left alone until it is moved */
     uint8_t hash[16]; /* XXH3-128 of the content, canonical (big-endian) */
 };
 
@@ -239,7 +248,9 @@ enum { STORE_RENAME_NOREPLACE = 1 << 0, STORE_RENAME_EXCHANGE = 1 << 1 };
  * rename(2) in one step, for everything a directory can hold. A name that was replaced keeps its
  * place in listings. -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL (into itself).
  * The bytes of an unsealed file that is renamed are made durable before the new name is; moved out
- * of staging, it is no longer held. For a directory that leaves staging see store_publish_tree().
+ * of staging, it is no longer held. A directory that leaves staging publishes all that is in it;
+ * its files are sealed by the time they are written again, and most before this returns. That is
+ * quick after store_settle_staged().
  */
 int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
                  uint64_t new_parent, const char *new_name, unsigned flags);
@@ -331,23 +342,22 @@ int store_fsync(struct store *store, uint64_t id, bool data_only);
  * Writers can be counted per record, so that a file is sealed when the last one lets go.
  * store_writer_open() declares one more: -EPERM if the file is sealed and not empty, also
  * when its last writer has just let go. store_writer_close() lets go; the last one out of
- * a file that is named and not held has it sealed in the background. If that fails the file stays
+ * a file that is named has it sealed in the background. If that fails the file stays
  * as it is, readable, a line goes to the log, and it is tried again by store_recover().
  */
 int store_writer_open(struct store *store, uint64_t id);
 void store_writer_close(struct store *store, uint64_t id);
 
-/* Seal now, unless it is sealed already. -EBUSY while it has writers. `held` ends with it. Takes
- * the same short time for a file of any size. */
+/* Seal now, unless it is sealed already; what is held is brought into the store, and takes writers
+ * again. -EBUSY while it has writers. Takes the same short time for a file of any size. */
 int store_seal(struct store *store, uint64_t id);
 
 /* How somebody else, who knows of writers that were not declared, does what store_seal() does. */
 typedef int store_seal_fn(void *arg, uint64_t id);
 
-/* Make what `id` leads to ready to be moved out of staging: seal every file in it, and of files
- * with writers make the bytes durable and end `held`. Long for a large tree. `seal` NULL:
- * store_seal(). */
-int store_publish_tree(struct store *store, uint64_t id, store_seal_fn *seal, void *arg);
+/* Before a directory is moved out of staging: seal all that is in staging, open and without
+ * writers, which is what was let go a moment ago. `seal` NULL: store_seal(). */
+int store_settle_staged(struct store *store, store_seal_fn *seal, void *arg);
 
 /* ----------------------------------------------------------------- leases -- */
 

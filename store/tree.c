@@ -5,6 +5,7 @@
 
 #include "meta.h"
 #include "orphan.h"
+#include "sweep.h"
 
 /* Deeper than any path can be made by names (PATH_MAX doesn't limit mkdirat); shallower than a
  * damaged tree's circle. */
@@ -169,8 +170,9 @@ int tree_link(struct store *store, struct view *view, uint64_t id, uint64_t pare
     if (staging < 0)
         return staging;
 
-    if (!staging && record_is_open(&record))
-        record.flags = (uint8_t)((record.flags & ~LAYOUT_HELD) | RECORD_ARRIVED);
+    if (!staging)
+        record.flags = (uint8_t)((record.flags & ~LAYOUT_HELD) |
+                                 (record_is_open(&record) ? RECORD_ARRIVED : 0));
     record.nlink++;
     record.ctime = layout_now();
     entry = (struct entry){id, record.mode & S_IFMT};
@@ -192,15 +194,22 @@ static int arrive(struct store *store, struct view *view, const struct entry *en
     int r = record_get(store, view, entry->id, &record, NULL);
     if (r < 0)
         return r;
-    if (S_ISDIR(record.mode))
+    if (S_ISDIR(record.mode)) {
+        r = sweep_moved(store, view, entry->id, record.link, parent);
+        if (r < 0)
+            return r;
         record.link = parent;
+    }
     bool open = record_is_open(&record);
-    if (open || (S_ISREG(record.mode) && record.size == 0)) { /* an empty one takes bytes again */
+    bool takes_bytes = S_ISREG(record.mode) && record.size == 0;
+    if (open || takes_bytes || (record.flags & LAYOUT_HELD)) {
         int staging = tree_is_below(store, view, parent, STORE_STAGING_ID);
         if (staging < 0)
             return staging;
-        record.flags &= (uint8_t)~LAYOUT_HELD;
-        record.flags |= staging ? LAYOUT_HELD : open ? RECORD_ARRIVED : 0;
+        if (!staging)
+            record.flags = (uint8_t)((record.flags & ~LAYOUT_HELD) | (open ? RECORD_ARRIVED : 0));
+        else if (record.nlink == 1) /* else it is published by another name, unless it is held */
+            record.flags |= LAYOUT_HELD;
     }
     record.ctime = layout_now();
     return record_update(store, view, entry->id, &record);

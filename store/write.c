@@ -6,6 +6,7 @@
 #include "record.h"
 #include "seal.h"
 #include "staging.h"
+#include "unseal.h"
 
 /* ------------------------------------------------------------- attributes -- */
 
@@ -80,39 +81,13 @@ int store_setattr(struct store *store, uint64_t id, unsigned which, const struct
 
 /* ------------------------------------------------------------------ bytes -- */
 
-static int reopen_change(struct view *view, void *arg)
-{
-    struct set *set = arg;
-    struct layout_record record;
-    int r = record_get(set->store, view, set->id, &record, NULL);
-    if (r < 0)
-        return r;
-    if (!S_ISREG(record.mode))
-        return S_ISDIR(record.mode) ? -EISDIR : -EINVAL;
-    if (record_is_open(&record))
-        return 0;
-    if (record.size > 0)
-        return -EPERM;
-    record.place = LAYOUT_STAGED;
-    memset(record.hash, 0, sizeof(record.hash));
-    return record_update(set->store, view, set->id, &record);
-}
-
-/* An empty sealed file takes bytes again. */
-static int ready_for_bytes(struct store *store, uint64_t id)
-{
-    struct set set = {.store = store, .id = id};
-    struct layout_record record;
-    int r = record_look(store, id, &record);
-    return r < 0 || record_is_open(&record) ? r : store_change(store, reopen_change, &set);
-}
-
 /* What is to be done to the bytes of a file. */
 struct bytes {
     const void *buffer;
     off_t offset;
     size_t size;
-    int mode; /* of fallocate(2) */
+    int mode;      /* of fallocate(2) */
+    uint64_t keep; /* of what the file contains, bytes from its beginning */
 };
 
 static int write_bytes(struct store *store, uint64_t id, const struct bytes *bytes)
@@ -144,7 +119,7 @@ static int change_bytes(struct store *store, uint64_t id,
         r = store_writer_open(store, id);
     if (r < 0)
         return r;
-    r = ready_for_bytes(store, id);
+    r = unseal(store, id, bytes->keep);
     if (r == 0)
         r = change(store, id, bytes);
     writers_leave(store, id);
@@ -153,21 +128,22 @@ static int change_bytes(struct store *store, uint64_t id,
 
 ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t size, off_t offset)
 {
-    struct bytes bytes = {.buffer = buffer, .offset = offset, .size = size};
+    struct bytes bytes = {.buffer = buffer, .offset = offset, .size = size, .keep = UINT64_MAX};
     int r = offset < 0 ? -EFBIG : change_bytes(store, id, write_bytes, &bytes);
     return r < 0 ? r : (ssize_t)size;
 }
 
 static int set_size(struct store *store, uint64_t id, uint64_t size)
 {
-    struct bytes bytes = {.offset = (off_t)size};
+    struct bytes bytes = {.offset = (off_t)size, .keep = size};
     return size > (uint64_t)STORE_FILE_MAX ? -EFBIG
                                            : change_bytes(store, id, truncate_bytes, &bytes);
 }
 
 int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, off_t length)
 {
-    struct bytes bytes = {.offset = offset, .size = (size_t)length, .mode = mode};
+    struct bytes bytes = {
+        .offset = offset, .size = (size_t)length, .mode = mode, .keep = UINT64_MAX};
     return offset < 0 || length <= 0 ? -EINVAL : change_bytes(store, id, allocate_bytes, &bytes);
 }
 

@@ -16,6 +16,7 @@
 #include "fs/memory.h"
 #include "fs/mount.h"
 #include "fs/mountpoint.h"
+#include "fs/sealing.h"
 #include "store/util.h"
 
 struct arguments {
@@ -44,6 +45,11 @@ static void print_help(void)
 static void on_sealed(void *arg, uint64_t id)
 {
     mount_attr_changed(arg, id);
+}
+
+static void on_unsealed(void *arg, uint64_t id)
+{
+    sealing_released(arg, id);
 }
 
 static void on_crowded(void *arg)
@@ -83,6 +89,7 @@ static int open_store(struct mount *mount, struct store **store, char why[STORE_
         .transaction_max = share.transaction,
         .pending_max = share.pending,
         .sealed = on_sealed,
+        .unsealed = on_unsealed,
         .crowded = on_crowded,
         .warn = on_warning,
         .arg = mount,

@@ -7,8 +7,10 @@
 
 #include "check.h"
 #include "entry.h"
+#include "meta.h"
 #include "naming.h"
 #include "record.h"
+#include "tree.h"
 
 /* What is looked at, in the transaction that found it. */
 struct subject {
@@ -64,6 +66,17 @@ static bool check_parent(struct subject *subject)
     return true;
 }
 
+/* Files outside staging take no writers, or it is written down that they will not soon. */
+static bool check_held(struct subject *subject, const struct layout_record *record)
+{
+    struct store *store = subject->check->store;
+    uint64_t id, limit;
+    return (record->flags & LAYOUT_HELD) == 0 ||
+           tree_is_below(store, subject->view, subject->parent, STORE_STAGING_ID) != 0 ||
+           meta_next_mark(store, subject->view, 0, &id, &limit) != -ENOENT ||
+           check_bad(subject->problem, "the entry leads to a file that belongs in staging");
+}
+
 static bool check_target(struct subject *subject, const MDB_val *value)
 {
     struct layout_entry *entry = &subject->entry;
@@ -83,6 +96,8 @@ static bool check_target(struct subject *subject, const MDB_val *value)
                          (unsigned)entry->type << 12, record.mode & S_IFMT);
     if (record.nlink == 0)
         return check_bad(subject->problem, "the entry leads to a record that was removed");
+    if (!check_held(subject, &record))
+        return false;
     return !S_ISDIR(record.mode) || record.link == subject->parent ||
            check_bad(subject->problem,
                      "the entry leads to a directory that is in another one by its record");

@@ -228,15 +228,19 @@ class Model:
         for moved in about[: 2 if arguments[2] & harness.RENAME_EXCHANGE else 1]:
             if moved is None:
                 continue
-            if moved["type"] == stat.S_IFREG:
-                self.file(moved["ino"]).held = self.staged(moved["place"])
-            elif moved["type"] == stat.S_IFDIR and not self.staged(moved["place"]):
-                for _, status in self.scan(moved["place"]):
-                    self.file(status.st_ino).held = False
+            staged = self.staged(moved["place"])
+            if moved["type"] == stat.S_IFREG and not staged:
+                self.release(moved["place"], moved["ino"])
+            elif moved["type"] == stat.S_IFREG and os.lstat(self.twin + moved["place"]).st_nlink == 1:
+                self.file(moved["ino"]).held = True
+            elif moved["type"] == stat.S_IFDIR and not staged:
+                for path, status in self.scan(moved["place"]):
+                    if stat.S_ISREG(status.st_mode):
+                        self.release(path, status.st_ino)
 
     def learn_link(self, who, arguments, about):
         if about is not None and about["type"] == stat.S_IFREG and not self.staged(about["place"]):
-            self.file(about["ino"]).held = False
+            self.release(about["place"], about["ino"])
 
     def learn_link_open(self, who, arguments, about):
         self.learn_link(who, arguments, about)
@@ -289,6 +293,14 @@ class Model:
                 self.publish(path, status.st_ino)
         for ino in [ino for ino in self.files if ino not in there and ino not in used]:
             del self.files[ino]
+
+    def release(self, path, ino):
+        """It has left staging: if it was closed before, who has opened it again has lost it to the public."""
+        file = self.file(ino)
+        asks = self.ours.differs and file.held and not file.published and os.lstat(self.twin + path).st_size > 0
+        if asks and self.ours.is_published(path):
+            self.publish(path, ino)
+        file.held = False
 
     def publish(self, path, ino):
         """Wait for it, and do on ext4 what it means."""

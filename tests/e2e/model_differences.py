@@ -110,6 +110,8 @@ REFUSED = [
 #                       does not say who changes nothing
 # O_TMPFILE             works in a directory that was removed as well    out_of_question
 # a directory's end     is at another position                           out_of_question
+# who opened a file     again, that was closed before, can't write it    Model.release
+#                       once it has left staging, if he has not yet
 # holes                 are found where the host's file has them, and    nobody asks with SEEK_HOLE
 #                       not any more in a published file
 

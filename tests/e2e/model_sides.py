@@ -31,6 +31,14 @@ class Ours:
         self.stack = contextlib.ExitStack()
         self.mount = self.stack.enter_context(mounted(store, *options))
 
+    def is_published(self, path):
+        try:
+            return bool(os.getxattr(self.path + path, HASH, follow_symlinks=False))
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return False
+
     def wait_published(self, path):
         def published():
             try:

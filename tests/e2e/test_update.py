@@ -316,6 +316,46 @@ class Staging(harness.MountedCase):
             self.assertEqual(set(self.contents(*names)), {b"version %d" % version})
             self.assertTrue(harness.is_sealed(self.mount / "current/3"))
 
+    def stage(self, name, directories, files):
+        """A tree of so many files in each of so many directories. Returns their contents by name."""
+        expected = {}
+        for directory in range(directories):
+            os.makedirs(self.staged(name, str(directory)))
+            for index in range(files):
+                expected[f"{directory}/{index}"] = b"%d of %d" % (index, directory) * (500 if index % 20 == 0 else 1)
+                write_file(self.staged(name, str(directory), str(index)), expected[f"{directory}/{index}"])
+        return expected
+
+    def test_large_directory_renamed_out(self):
+        """More files than are released by the rename itself: all there at once, and closed to writers."""
+        expected = self.stage("tree", 10, 200)
+        other = self.stage("other", 2, 200)
+        os.rename(self.staged("tree"), self.mount / "tree")
+        for name in reversed(expected):
+            with self.assert_errno(errno.EPERM), open(self.mount / f"tree/{name}", "r+b", buffering=0) as file:
+                file.write(b"x")
+        for name in other:
+            with open(self.staged("other", name), "ab") as file:
+                file.write(b"more")
+        for name, content in expected.items():
+            self.assertEqual(read_file(self.mount / f"tree/{name}"), content)
+            wait_sealed(self.mount / f"tree/{name}")
+        os.rename(self.staged("other"), self.mount / "other")
+        for name, content in other.items():
+            self.assertEqual(read_file(self.mount / f"other/{name}"), content + b"more")
+
+    def test_daemon_killed_after_a_large_directory_was_renamed_out(self):
+        """Whatever was left to do is done by the next start."""
+        expected = self.stage("tree", 10, 200)
+        os.rename(self.staged("tree"), self.mount / "tree")
+        harness.sync(self.mount.path)
+        self.mount.kill()
+        with mounted(self.store, *self.options, at=self.path("again")) as mount:
+            for name, content in expected.items():
+                self.assertEqual(read_file(mount / f"tree/{name}"), content)
+                self.assertTrue(harness.is_sealed(mount / f"tree/{name}"), name)
+        self.assert_clean()
+
     def test_directory_with_a_file_still_open(self):
         os.mkdir(self.staged("tree"))
         with open(self.staged("tree/open"), "wb", buffering=0) as file:

@@ -107,7 +107,7 @@ static void check_place(const struct examination *examination, uint64_t id,
     default:
         sound(false, "record %lu: place %u", id, record->place);
     }
-    sound(record->flags == 0 || (record->flags == LAYOUT_HELD && record->place == LAYOUT_STAGED),
+    sound(record->flags == 0 || (record->flags == LAYOUT_HELD && S_ISREG(record->mode)),
           "record %lu: flags %#x", id, record->flags);
 }
 

@@ -279,6 +279,7 @@ static void file_in_staging_is_held(void **state)
     assert_int_equal(store_writer_open(store, other), 0);
     store_writer_close(store, other);
     assert_true(gets_sealed(fixture, other));
+    assert_false(attr_of(store, id).open);
     assert_false(is_sealed(store, id));
     assert_int_equal(store_write(store, id, "d", 1, 3), 1);
     /* Within staging it moves, and is linked, freely. */
@@ -328,71 +329,6 @@ static void exchange_with_staging_turns_both(void **state)
     assert_true(attr_of(store, out).held);
 }
 
-/* -------------------------------------------------------------------- trees -- */
-
-static void publishing_a_tree_seals_all_its_files(void **state)
-{
-    struct fixture *fixture = *state;
-    struct store *store = fixture->store;
-    struct store_attr attr;
-    uint64_t top = make_directory(store, STAGING, "top"), sub = make_directory(store, top, "sub");
-    uint64_t deep = make_directory(store, sub, "deep");
-    char *bytes = random_bytes(1, 5000);
-    uint64_t ids[600];
-    for (unsigned i = 0; i < array_length(ids); i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "%u", i);
-        ids[i] = write_unsealed(store,
-                                i % 3 == 0   ? top
-                                : i % 3 == 1 ? sub
-                                             : deep,
-                                name, bytes, i % 2 == 0 ? 10 : 5000);
-    }
-    assert_int_equal(store_symlink(store, deep, "l", "t", &OWNER_FILE, &attr), 0);
-    uint64_t busy = write_unsealed(store, deep, "busy", "abc", 3);
-    assert_int_equal(store_writer_open(store, busy), 0);
-
-    assert_int_equal(store_publish_tree(store, top, NULL, NULL), 0);
-    assert_int_equal(sealed_calls(fixture), array_length(ids));
-    for (unsigned i = 0; i < array_length(ids); i++) {
-        assert_true(is_sealed(store, ids[i]));
-        assert_true(holds(store, ids[i], bytes, i % 2 == 0 ? 10 : 5000));
-    }
-    attr = attr_of(store, busy);
-    assert_false(attr.held);
-    assert_false(attr.sealed);
-    assert_int_equal(store_rename(store, STAGING, "top", ROOT, "top", 0), 0);
-    assert_int_equal(store_write(store, busy, "d", 1, 3), 1);
-    store_writer_close(store, busy);
-    assert_true(gets_sealed(fixture, busy));
-    assert_true(holds(store, busy, "abcd", 4));
-    free(bytes);
-}
-
-/* More names than are listed at a time, also of directories. */
-static void publishing_a_large_tree_seals_all_its_files(void **state)
-{
-    struct store *store = ((struct fixture *)*state)->store;
-    const unsigned each = 300;
-    uint64_t top = make_directory(store, STAGING, "top"), inner = 0, *ids = calloc(2 * each, 8);
-    for (unsigned i = 0; i < each; i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "d%u", i);
-        inner = make_directory(store, top, name);
-        snprintf(name, sizeof(name), "f%u", i);
-        ids[i] = write_unsealed(store, top, name, "abc", 3);
-    }
-    for (unsigned i = 0; i < each; i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "f%u", i);
-        ids[each + i] = write_unsealed(store, inner, name, "abc", 3);
-    }
-    assert_int_equal(store_publish_tree(store, top, NULL, NULL), 0);
-    for (unsigned i = 0; i < 2 * each; i++)
-        assert_true(is_sealed(store, ids[i]));
-    free(ids);
-}
-
 /* The most that one transaction may write decides how many a large file takes. */
 static void transactions_are_as_large_as_they_may_be(void **state)
 {
@@ -417,21 +353,6 @@ static void transactions_are_as_large_as_they_may_be(void **state)
     assert_int_equal(commits[0], 2);
     assert_int_equal(commits[1], 1 + 6); /* 1 MiB each */
     free(bytes);
-}
-
-static void publishing_single_things_works_too(void **state)
-{
-    struct store *store = ((struct fixture *)*state)->store;
-    struct store_attr attr;
-    uint64_t file = write_unsealed(store, STAGING, "f", "abc", 3);
-    uint64_t empty = make_directory(store, STAGING, "d");
-    assert_int_equal(store_symlink(store, STAGING, "l", "t", &OWNER_FILE, &attr), 0);
-    assert_int_equal(store_publish_tree(store, file, NULL, NULL), 0);
-    assert_true(is_sealed(store, file));
-    assert_int_equal(store_publish_tree(store, file, NULL, NULL), 0);
-    assert_int_equal(store_publish_tree(store, empty, NULL, NULL), 0);
-    assert_int_equal(store_publish_tree(store, attr.id, NULL, NULL), 0);
-    assert_int_equal(store_publish_tree(store, 123456, NULL, NULL), -ENOENT);
 }
 
 /* ------------------------------------------------------------------- removal -- */
@@ -644,7 +565,7 @@ static void file_published_while_its_writer_lets_go_is_sealed(void **state)
         pthread_barrier_init(&publisher.start, NULL, 2);
         must(pthread_create(&thread, NULL, let_go, &publisher) == 0);
         pthread_barrier_wait(&publisher.start);
-        assert_int_equal(store_publish_tree(store, directory, NULL, NULL), 0);
+        assert_int_equal(store_settle_staged(store, NULL, NULL), 0);
         assert_int_equal(store_rename(store, STAGING, name, ROOT, name, 0), 0);
         pthread_join(thread, NULL);
         pthread_barrier_destroy(&publisher.start);
@@ -669,10 +590,7 @@ int main(void)
         test_with_store(file_in_staging_is_held),
         test_with_store(file_moved_out_of_staging_is_held_no_more),
         test_with_store(exchange_with_staging_turns_both),
-        test_with_store(publishing_a_tree_seals_all_its_files),
-        test_with_store(publishing_a_large_tree_seals_all_its_files),
         test_with_store(transactions_are_as_large_as_they_may_be),
-        test_with_store(publishing_single_things_works_too),
         test_with_store(unlinked_file_can_be_written_until_it_is_let_go),
         test_with_store(file_removed_while_it_is_sealed_leaves_nothing),
         test_with_store(writer_is_refused_or_heard),

@@ -559,7 +559,7 @@ static void read_only_store_refuses_all_changes(void **state)
     assert_int_equal(store_fallocate(store, unsealed, 0, 0, 10), -EROFS);
     assert_int_equal(store_writer_open(store, unsealed), -EROFS);
     assert_int_equal(store_seal(store, unsealed), -EROFS);
-    assert_int_equal(store_publish_tree(store, unsealed, NULL, NULL), -EROFS);
+    assert_int_equal(store_settle_staged(store, NULL, NULL), -EROFS);
     assert_int_equal(store_setattr(store, id, STORE_SET_MODE, &attr, &attr), -EROFS);
     assert_int_equal(store_setattr(store, unsealed, STORE_SET_SIZE, &attr, &attr), -EROFS);
     assert_int_equal(store_recover(store), -EROFS);

@@ -167,9 +167,10 @@ static bool try_seal(struct closing *closing, uint64_t id)
     if (!wants_seal(mount, id))
         return false;
     int r = seal_under_lease(mount, id);
-    if (r == 0)
+    if (r == 0) {
         mount_attr_changed(mount, id);
-    else if (r != -EBUSY && r != -ENOENT)
+        store_hurry(mount->store);
+    } else if (r != -EBUSY && r != -ENOENT)
         log_line(LOG_WARNING, "cannot seal file %llu, the next start will: %s",
                  (unsigned long long)id, strerror(-r));
     return r == -EBUSY;

@@ -78,8 +78,8 @@ static int wait_for_room(struct pending *pending)
     return pending->error == -EROFS ? -EROFS : 0;
 }
 
-/* With `order` held: make what a change has done visible. */
-static void publish(struct pending *pending, struct layer *own)
+/* With `order` held: make what a change has done visible. Returns its number. */
+static uint64_t publish(struct pending *pending, struct layer *own)
 {
     pthread_rwlock_wrlock(&pending->layers);
     layer_merge(pending->active, own);
@@ -87,45 +87,42 @@ static void publish(struct pending *pending, struct layer *own)
     atomic_store(&pending->active_bytes, pending->active->bytes);
 
     with_mutex(&pending->lock);
-    bool first = pending->changes++ == pending->committed;
+    bool first = pending->changes == pending->committed;
+    uint64_t number = ++pending->changes;
     if (first)
         pending->due = monotonic_ms() + pending->limits.wait_ms;
     if (first || pending->active->bytes >= half(pending))
         pthread_cond_signal(&pending->work);
+    return number;
 }
 
-static int change_in_order(struct pending *pending, writer_fn *change, void *arg)
+/* *number: of the change if it publishes something, and somebody wants to know; else 0. */
+static int change_in_order(struct pending *pending, writer_fn *change, void *arg, uint64_t *number)
 {
     with_mutex(&pending->order);
     struct layer own = {0};
+    bool publishes = false;
     struct view view = {
         .env = pending->store->env,
         .layers = {&own, pending->active, pending->frozen},
         .changes = &own,
+        .publishes = number != NULL ? &publishes : NULL,
     };
     int r = env_read_begin(view.env, &view.txn);
     if (r < 0)
         return r;
     r = change(&view, arg);
     env_read_end(view.env, view.txn);
-    if (r == 0 && !layer_empty(&own))
-        publish(pending, &own);
+    uint64_t made = r == 0 && !layer_empty(&own) ? publish(pending, &own) : 0;
+    if (publishes)
+        *number = made;
     layer_clear(&own);
     return r;
 }
 
-int pending_change(struct pending *pending, writer_fn *change, void *arg)
+/* With the lock held: until the changes up to this one are committed. */
+static int wait_for_commit(struct pending *pending, uint64_t upto)
 {
-    int r = wait_for_room(pending);
-    if (r == 0)
-        r = change_in_order(pending, change, arg);
-    return r == 0 && pending->limits.sync ? pending_sync(pending) : r;
-}
-
-int pending_sync(struct pending *pending)
-{
-    with_mutex(&pending->lock);
-    uint64_t upto = pending->changes;
     unsigned failures = pending->failures;
     while (pending->committed < upto && pending->failures == failures && pending->error != -EROFS) {
         if (pending->wanted < upto)
@@ -134,6 +131,38 @@ int pending_sync(struct pending *pending)
         pthread_cond_wait(&pending->ended, &pending->lock);
     }
     return pending->committed < upto ? pending->error : 0;
+}
+
+int pending_change(struct pending *pending, writer_fn *change, void *arg, bool settle)
+{
+    uint64_t number = 0;
+    int r = wait_for_room(pending);
+    if (r == 0)
+        r = change_in_order(pending, change, arg, settle && pending->limits.sync ? &number : NULL);
+    if (number == 0)
+        return r;
+    with_mutex(&pending->lock);
+    return wait_for_commit(pending, number);
+}
+
+int pending_sync(struct pending *pending)
+{
+    with_mutex(&pending->lock);
+    return wait_for_commit(pending, pending->changes);
+}
+
+int pending_settle(struct pending *pending)
+{
+    return pending->limits.sync ? pending_sync(pending) : 0;
+}
+
+void pending_hurry(struct pending *pending)
+{
+    if (!pending->limits.sync)
+        return;
+    with_mutex(&pending->lock);
+    pending->wanted = pending->changes;
+    pthread_cond_signal(&pending->work);
 }
 
 /* Those who come from now on wait; those who were on their way have to be done. */

@@ -5,6 +5,7 @@
 
 #include "meta.h"
 #include "orphan.h"
+#include "staging.h"
 
 /* Deeper than any path can be made by names (PATH_MAX doesn't limit mkdirat); shallower than a
  * damaged tree's circle. */
@@ -81,6 +82,15 @@ int tree_is_below(struct store *store, struct view *view, uint64_t id, uint64_t 
     return -ELOOP;
 }
 
+int tree_publishes(struct store *store, struct view *view, uint64_t id)
+{
+    if (view->publishes == NULL || *view->publishes)
+        return 0;
+    int staging = tree_is_below(store, view, id, STORE_STAGING_ID);
+    *view->publishes = staging == 0;
+    return staging < 0 ? staging : 0;
+}
+
 int tree_add(struct store *store, struct view *view, uint64_t parent, const char *name,
              struct layout_record *record, const void *payload, uint64_t *id)
 {
@@ -106,6 +116,8 @@ int tree_add(struct store *store, struct view *view, uint64_t parent, const char
     r = record_add(store, view, *id, record, payload);
     if (r == 0)
         r = entry_put(store, view, parent, name, &entry);
+    if (r == 0 && !record_is_open(record))
+        r = tree_publishes(store, view, parent);
     return r < 0 ? r : touch(store, view, parent);
 }
 
@@ -134,6 +146,24 @@ static int check_removable(struct store *store, struct view *view, const struct 
     return none < 0 ? none : none ? 0 : -ENOTEMPTY;
 }
 
+/* A name that is removed from `parent`: that of an unfinished file was never published. An open
+ * file without bytes may have been. */
+static int withdraw(struct store *store, struct view *view, const struct entry *entry,
+                    uint64_t parent)
+{
+    struct layout_record record;
+    int r = record_get(store, view, entry->id, &record, NULL);
+    if (r < 0)
+        return r;
+    if (!record_is_open(&record))
+        return tree_publishes(store, view, parent);
+    struct store_attr attr = {.id = entry->id};
+    r = staging_attr(store, &attr);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    return attr.size == 0 ? tree_publishes(store, view, parent) : 0;
+}
+
 int tree_remove(struct store *store, struct view *view, uint64_t parent, const char *name,
                 bool want_dir, uint64_t *gone)
 {
@@ -141,6 +171,8 @@ int tree_remove(struct store *store, struct view *view, uint64_t parent, const c
     int r = tree_find(store, view, parent, name, &entry);
     if (r == 0)
         r = check_removable(store, view, &entry, want_dir);
+    if (r == 0)
+        r = withdraw(store, view, &entry, parent);
     if (r == 0)
         r = entry_remove(store, view, parent, name);
     if (r == 0)
@@ -179,6 +211,8 @@ int tree_link(struct store *store, struct view *view, uint64_t id, uint64_t pare
         r = record_update(store, view, id, &record);
     if (r == 0)
         r = orphan_remove(store, view, id);
+    if (r == 0)
+        r = tree_publishes(store, view, parent);
     return r < 0 ? r : touch(store, view, parent);
 }
 
@@ -277,5 +311,9 @@ int tree_rename(struct store *store, struct view *view, uint64_t old_parent, con
         r = touch(store, view, old_parent);
     if (r == 0 && new_parent != old_parent)
         r = touch(store, view, new_parent);
+    if (r == 0)
+        r = tree_publishes(store, view, old_parent);
+    if (r == 0)
+        r = tree_publishes(store, view, new_parent);
     return r;
 }

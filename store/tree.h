@@ -42,6 +42,13 @@ int tree_rename(struct store *store, struct view *view, uint64_t old_parent, con
 int tree_find(struct store *store, struct view *view, uint64_t parent, const char *name,
               struct entry *entry);
 
+/*
+ * To be said by each change of the published tree: something that happened in directory `id`, in
+ * the staging area or outside. What only unfinished files and the staging area have of a change
+ * publishes nothing.
+ */
+int tree_publishes(struct store *store, struct view *view, uint64_t id);
+
 /* 1 if `ancestor` is directory `id` or above it, 0 if not. */
 int tree_is_below(struct store *store, struct view *view, uint64_t id, uint64_t ancestor);
 

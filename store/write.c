@@ -6,6 +6,7 @@
 #include "record.h"
 #include "seal.h"
 #include "staging.h"
+#include "tree.h"
 
 /* ------------------------------------------------------------- attributes -- */
 
@@ -50,6 +51,15 @@ static int set_times(struct layout_record *record, const struct set *set)
     return 0;
 }
 
+/* Attributes of an unfinished file, or of one without a name, are nobody's but its writer's. */
+static int publishes(struct set *set, struct view *view, const struct layout_record *record)
+{
+    if (S_ISDIR(record->mode))
+        return tree_publishes(set->store, view, set->id);
+    bool unfinished = record_is_open(record) || record->nlink == 0;
+    return unfinished ? 0 : tree_publishes(set->store, view, STORE_ROOT_ID);
+}
+
 static int set_change(struct view *view, void *arg)
 {
     struct set *set = arg;
@@ -62,6 +72,8 @@ static int set_change(struct view *view, void *arg)
     set_owner(&record, set);
     record.ctime = layout_now();
     r = set_times(&record, set);
+    if (r == 0)
+        r = publishes(set, view, &record);
     return r < 0 ? r : record_update(set->store, view, set->id, &record);
 }
 

@@ -96,9 +96,10 @@ struct store_options {
 
     /* When changes are committed: see store_sync(). */
     unsigned commit_ms; /* after so many milliseconds; 0 = as is sensible */
-    bool sync; /* those of the published tree before the call that makes them returns: names outside
-                * the staging directory but those of files never sealed, and attributes of what has
-                * such a name. Not sealing: see store_hurry() */
+    bool sync; /* those of the published tree before the call that makes them returns: of names
+                * outside the staging directory, and of attributes. Not those that are about
+                * unfinished files only: new ones, their attributes, and sealing; see store_hurry()
+                */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close() or
      * store_publish_tree()), so that they forget cached attributes. With no lock held, from a

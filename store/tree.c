@@ -5,7 +5,6 @@
 
 #include "meta.h"
 #include "orphan.h"
-#include "staging.h"
 
 /* Deeper than any path can be made by names (PATH_MAX doesn't limit mkdirat); shallower than a
  * damaged tree's circle. */
@@ -146,24 +145,6 @@ static int check_removable(struct store *store, struct view *view, const struct 
     return none < 0 ? none : none ? 0 : -ENOTEMPTY;
 }
 
-/* A name that is removed from `parent`: that of an unfinished file was never published. An open
- * file without bytes may have been. */
-static int withdraw(struct store *store, struct view *view, const struct entry *entry,
-                    uint64_t parent)
-{
-    struct layout_record record;
-    int r = record_get(store, view, entry->id, &record, NULL);
-    if (r < 0)
-        return r;
-    if (!record_is_open(&record))
-        return tree_publishes(store, view, parent);
-    struct store_attr attr = {.id = entry->id};
-    r = staging_attr(store, &attr);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    return attr.size == 0 ? tree_publishes(store, view, parent) : 0;
-}
-
 int tree_remove(struct store *store, struct view *view, uint64_t parent, const char *name,
                 bool want_dir, uint64_t *gone)
 {
@@ -172,11 +153,11 @@ int tree_remove(struct store *store, struct view *view, uint64_t parent, const c
     if (r == 0)
         r = check_removable(store, view, &entry, want_dir);
     if (r == 0)
-        r = withdraw(store, view, &entry, parent);
-    if (r == 0)
         r = entry_remove(store, view, parent, name);
     if (r == 0)
         r = tree_drop_link(store, view, entry.id, gone);
+    if (r == 0)
+        r = tree_publishes(store, view, parent);
     return r < 0 ? r : touch(store, view, parent);
 }
 

@@ -42,11 +42,8 @@ int tree_rename(struct store *store, struct view *view, uint64_t old_parent, con
 int tree_find(struct store *store, struct view *view, uint64_t parent, const char *name,
               struct entry *entry);
 
-/*
- * To be said by each change of the published tree: something that happened in directory `id`, in
- * the staging area or outside. What only unfinished files and the staging area have of a change
- * publishes nothing.
- */
+/* To be said by each change of what is published: that it changes something in directory `id`, or
+ * that directory. In the staging area that publishes nothing. See view.publishes. */
 int tree_publishes(struct store *store, struct view *view, uint64_t id);
 
 /* 1 if `ancestor` is directory `id` or above it, 0 if not. */

@@ -51,13 +51,14 @@ static int set_times(struct layout_record *record, const struct set *set)
     return 0;
 }
 
-/* Attributes of an unfinished file, or of one without a name, are nobody's but its writer's. */
+/* Attributes of an unfinished file are nobody's but its writer's. */
 static int publishes(struct set *set, struct view *view, const struct layout_record *record)
 {
-    if (S_ISDIR(record->mode))
-        return tree_publishes(set->store, view, set->id);
-    bool unfinished = record_is_open(record) || record->nlink == 0;
-    return unfinished ? 0 : tree_publishes(set->store, view, STORE_ROOT_ID);
+    if (record->nlink == 0 || record_is_open(record))
+        return 0;
+    /* Where the names of a file are its record doesn't tell: few that are finished are in staging.
+     */
+    return tree_publishes(set->store, view, S_ISDIR(record->mode) ? set->id : STORE_ROOT_ID);
 }
 
 static int set_change(struct view *view, void *arg)

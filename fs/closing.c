@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -30,9 +31,14 @@
 #define GRACE_MS 5
 
 /* Seals that are made for requests at a time: to take a lease, the companion may have to wait for
- * WRITEs, so some workers must be left to serve those, on each queue of rings, too (loop.c). Who
- * comes when there are so many has it done in the background. */
-#define SEALS_MOST 4
+ * WRITEs, so some workers must be left to serve those (loop.c): of all that read /dev/fuse, and on
+ * each queue of rings, whose workers are bound to its CPU. Who comes when there are so many has it
+ * done in the background; that is dear, because his file is renamed while it isn't sealed. */
+#define SEALS_MOST 24
+#define SEALS_OF_QUEUE 4
+
+/* CPUs that are told apart. */
+#define QUEUES 64
 
 /* Files of which we know that they are watched, a slot for each of the last ids: so that a large
  * file is not marked at every WRITE. */
@@ -68,8 +74,9 @@ struct closing {
     size_t busy_count, busy_room;
     unsigned healed;
 
-    pthread_mutex_t lock; /* guards the rest */
-    unsigned seals;       /* under way for requests */
+    pthread_mutex_t lock;         /* guards the rest */
+    unsigned seals;               /* under way for requests */
+    unsigned queue_seals[QUEUES]; /* of them */
     struct tasks tasks;
     bool stop;  /* the thread shall end */
     bool ended; /* it does, and takes no more tasks */
@@ -137,26 +144,36 @@ static bool wants_seal(struct mount *mount, uint64_t id)
            attr.size > 0 && attr.nlink > 0;
 }
 
-static bool begin_seal(struct closing *closing)
+static bool begin_seal(struct closing *closing, unsigned queue)
 {
     with_mutex(&closing->lock);
-    if (closing->seals == SEALS_MOST)
+    bool rings = closing->mount->rings.used;
+    if (closing->seals == SEALS_MOST || (rings && closing->queue_seals[queue] == SEALS_OF_QUEUE))
         return false;
     closing->seals++;
+    closing->queue_seals[queue]++;
     return true;
+}
+
+static void end_seal(struct closing *closing, unsigned queue)
+{
+    with_mutex(&closing->lock);
+    closing->seals--;
+    closing->queue_seals[queue]--;
 }
 
 int closing_seal(struct closing *closing, uint64_t id)
 {
-    if (!begin_seal(closing)) {
+    int cpu = sched_getcpu();
+    unsigned queue = cpu < 0 ? 0 : (unsigned)cpu % QUEUES;
+    if (!begin_seal(closing, queue)) {
         add_task(closing, id, SEAL, 0);
         return -EBUSY;
     }
     int r = seal_under_lease(closing->mount, id);
     if (r == -EBUSY)
         add_task(closing, id, WATCH, 0);
-    with_mutex(&closing->lock);
-    closing->seals--;
+    end_seal(closing, queue);
     return r;
 }
 
@@ -167,9 +184,10 @@ static bool try_seal(struct closing *closing, uint64_t id)
     if (!wants_seal(mount, id))
         return false;
     int r = seal_under_lease(mount, id);
-    if (r == 0)
+    if (r == 0) {
         mount_attr_changed(mount, id);
-    else if (r != -EBUSY && r != -ENOENT)
+        store_hurry(mount->store);
+    } else if (r != -EBUSY && r != -ENOENT)
         log_line(LOG_WARNING, "cannot seal file %llu, the next start will: %s",
                  (unsigned long long)id, strerror(-r));
     return r == -EBUSY;

@@ -104,7 +104,7 @@ static int move_over(struct merge *merge, const struct level *at, const char *na
     struct window *window = merge->publish->window;
     struct window_place place;
     window_open(window, at->to, name);
-    int r = store_rename(merge->store, at->from, name, at->to, name, 0);
+    int r = store_rename(merge->store, at->from, name, at->to, name, STORE_RENAME_UNSETTLED);
     if (r < 0) {
         window_close(window);
         return r;
@@ -131,7 +131,8 @@ static int replace(struct merge *merge, const struct level *at, const char *name
 
 static int add(struct merge *merge, const struct level *at, const char *name)
 {
-    int r = store_rename(merge->store, at->from, name, at->to, name, STORE_RENAME_NOREPLACE);
+    int r = store_rename(merge->store, at->from, name, at->to, name,
+                         STORE_RENAME_NOREPLACE | STORE_RENAME_UNSETTLED);
     if (r == 0)
         tell_kernel(merge->publish->mount, at->to, name, NULL);
     return r;

@@ -21,7 +21,7 @@
  * Commits are shared by all who wait for one, hence the many; the few are enough for readers.
  */
 #define DEVICE_FIRST 4
-#define DEVICE_MOST 32
+#define DEVICE_MOST 32 /* more than closing.c's SEALS_MOST */
 
 /*
  * Workers for each queue of rings. They are all there from the beginning: the kernel gives requests
@@ -30,7 +30,7 @@
  * with very many CPUs that is less likely, and threads are not free.
  */
 #define QUEUE_WORKERS 8
-#define QUEUE_WORKERS_LEAST 6 /* more than closing.c's SEALS_MOST */
+#define QUEUE_WORKERS_LEAST 6 /* more than closing.c's SEALS_OF_QUEUE */
 #define QUEUE_WORKERS_TOGETHER 256
 
 /* How long a worker may overlook the signal that tells it to stop, when it comes just before its

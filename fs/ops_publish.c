@@ -94,6 +94,21 @@ static void after_move(struct mount *mount, const struct later *later)
                  (unsigned long long)later->id, strerror(-r));
 }
 
+/* What is sealed after the move shares its commit. */
+static int move(struct mount *mount, uint64_t parent, const char *name, uint64_t new_parent,
+                const char *new_name, unsigned flags, const struct later later[2])
+{
+    bool more = later[0].id != 0 || later[1].id != 0;
+    int r = store_rename(mount->store, parent, name, new_parent, new_name,
+                         flags | (more ? STORE_RENAME_UNSETTLED : 0));
+    if (r < 0)
+        return r;
+    inbox_renamed(mount->inbox, parent, name, new_parent, new_name, flags & STORE_RENAME_EXCHANGE);
+    for (int i = 0; i < 2; i++)
+        after_move(mount, &later[i]);
+    return more ? store_settle(mount->store) : 0;
+}
+
 static int do_link(struct mount *mount, uint64_t id, uint64_t parent, const char *name,
                    struct store_attr *attr)
 {
@@ -138,13 +153,7 @@ static int do_rename(struct mount *mount, uint64_t parent, const char *name, uin
         r = before_move(mount, parent, name, new_parent, &later[0]);
     if (r == 0 && (flags & RENAME_EXCHANGE))
         r = before_move(mount, new_parent, new_name, parent, &later[1]);
-    if (r == 0)
-        r = store_rename(mount->store, parent, name, new_parent, new_name, store_flags);
-    if (r == 0)
-        inbox_renamed(mount->inbox, parent, name, new_parent, new_name, flags & RENAME_EXCHANGE);
-    for (int i = 0; i < 2 && r == 0; i++)
-        after_move(mount, &later[i]);
-    return r;
+    return r < 0 ? r : move(mount, parent, name, new_parent, new_name, store_flags, later);
 }
 
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,

@@ -287,7 +287,7 @@ void options_print_help(void)
         "                     how requests come: by io_uring where the kernel offers it, by it or\n"
         "                     not at all, or from /dev/fuse\n"
         "  commit=MS          changes are durable after so many milliseconds at the latest (50)\n"
-        "  sync, dirsync      each change is durable when the call that makes it returns\n"
+        "  sync, dirsync      each publish is durable when the call that makes it returns\n"
         "  inbox=DIR          publish what is renamed into the directory DIR, which lies outside of\n"
         "                     the mount, and remove it from there; also with ro\n"
         "  debug              the same as -d\n"

@@ -26,7 +26,7 @@ struct mount_options {
     unsigned max_read;         /* bytes in one READ at most; 0 = as the kernel likes */
     size_t memory;             /* bytes; 0 = the usual, see memory.h */
     unsigned commit_ms;        /* a change is durable after so many; 0 = the usual */
-    bool sync;                 /* or when it returns */
+    bool sync;                 /* or, if it publishes something, when it returns */
     enum store_verify verify;  /* when content is compared with its hash */
     enum options_uring uring;  /* whether requests come by it */
     enum records_mode records; /* what to tune the mount for */

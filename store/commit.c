@@ -51,6 +51,7 @@ static int look(struct commit *commit, const struct layer *layer)
 {
     struct store *store = commit->store;
     struct layer_change *change = layer_first(layer, store->tables.records);
+    bool arrived = false;
     int r = 0;
     for (; change != NULL; change = layer_next(change)) {
         struct layout_record record;
@@ -61,12 +62,14 @@ static int look(struct commit *commit, const struct layer *layer)
             r = add(commit, (struct commit_file){.id = id, .size = record.size});
         else if (record.flags & RECORD_HOSTED)
             r = add(commit, (struct commit_file){.id = id, .removed = true});
-        else if ((record.flags & RECORD_ARRIVED) && record.nlink > 0)
-            r = staging_sync(store, id, false); /* with its times */
+        else if ((record.flags & RECORD_ARRIVED) && record.nlink > 0) {
+            r = staging_sync_bytes(store, id, false); /* with its times */
+            arrived = true;
+        }
         if (r < 0)
             return r;
     }
-    return 0;
+    return arrived ? staging_sync_names(store) : 0;
 }
 
 static struct commit_file *file_of(const struct commit *commit, uint64_t id)

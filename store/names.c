@@ -199,7 +199,10 @@ int store_rename(struct store *store, uint64_t old_parent, const char *old_name,
         .new_name = new_name,
         .flags = flags,
     };
-    int r = change_with_room(store, rename_change, &names);
+    int r = store->read_only ? -EROFS : store_room(store, 0);
+    if (r == 0)
+        r = flags & STORE_RENAME_UNSETTLED ? store_change_unsettled(store, rename_change, &names)
+                                           : store_change(store, rename_change, &names);
     if (r == 0 && names.gone != 0)
         reap_unless_held(store, names.gone);
     if (r == 0)

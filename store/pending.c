@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "pending.h"
 
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "commit.h"
@@ -8,6 +9,15 @@
 
 /* After a commit that failed: until the next try, milliseconds. */
 #define RETRY_MS 1000
+
+/* Who waits for a commit, in his own stack. He is woken alone and needs no lock then: many others
+ * are at the same time. */
+struct waiter {
+    uint64_t upto; /* this change */
+    int result;
+    sem_t ended;
+    struct waiter *next;
+};
 
 struct pending {
     struct store *store;
@@ -21,10 +31,11 @@ struct pending {
     struct layer *active, *frozen; /* frozen: NULL if nothing is being committed */
     _Atomic size_t active_bytes;
 
-    pthread_mutex_t alone; /* who excludes the others */
-    pthread_mutex_t lock;  /* guards the rest */
-    pthread_cond_t work;   /* for the thread */
-    pthread_cond_t ended;  /* a commit has */
+    pthread_mutex_t alone;  /* who excludes the others */
+    pthread_mutex_t lock;   /* guards the rest */
+    pthread_cond_t work;    /* for the thread */
+    pthread_cond_t ended;   /* a commit has: for who waits for room */
+    struct waiter *waiters; /* for their changes */
     uint64_t changes, committed;
     uint64_t wanted;   /* up to this change somebody waits */
     int64_t due;       /* of the oldest pending change; of monotonic_ms() */
@@ -78,8 +89,8 @@ static int wait_for_room(struct pending *pending)
     return pending->error == -EROFS ? -EROFS : 0;
 }
 
-/* With `order` held: make what a change has done visible. */
-static void publish(struct pending *pending, struct layer *own)
+/* With `order` held: make what a change has done visible. Returns its number. */
+static uint64_t publish(struct pending *pending, struct layer *own)
 {
     pthread_rwlock_wrlock(&pending->layers);
     layer_merge(pending->active, own);
@@ -87,53 +98,118 @@ static void publish(struct pending *pending, struct layer *own)
     atomic_store(&pending->active_bytes, pending->active->bytes);
 
     with_mutex(&pending->lock);
-    bool first = pending->changes++ == pending->committed;
+    bool first = pending->changes == pending->committed;
+    uint64_t number = ++pending->changes;
     if (first)
         pending->due = monotonic_ms() + pending->limits.wait_ms;
     if (first || pending->active->bytes >= half(pending))
         pthread_cond_signal(&pending->work);
+    return number;
 }
 
-static int change_in_order(struct pending *pending, writer_fn *change, void *arg)
+/* *number: of the change if it publishes something, and somebody wants to know; else 0. */
+static int change_in_order(struct pending *pending, writer_fn *change, void *arg, uint64_t *number)
 {
     with_mutex(&pending->order);
     struct layer own = {0};
+    bool publishes = false;
     struct view view = {
         .env = pending->store->env,
         .layers = {&own, pending->active, pending->frozen},
         .changes = &own,
+        .publishes = number != NULL ? &publishes : NULL,
     };
     int r = env_read_begin(view.env, &view.txn);
     if (r < 0)
         return r;
     r = change(&view, arg);
     env_read_end(view.env, view.txn);
-    if (r == 0 && !layer_empty(&own))
-        publish(pending, &own);
+    uint64_t made = r == 0 && !layer_empty(&own) ? publish(pending, &own) : 0;
+    if (publishes)
+        *number = made;
     layer_clear(&own);
     return r;
 }
 
-int pending_change(struct pending *pending, writer_fn *change, void *arg)
+/* With the lock held. False: there is nothing to wait for, but a result. */
+static bool join_waiters(struct pending *pending, struct waiter *waiter)
 {
+    if (pending->committed >= waiter->upto || pending->error == -EROFS) {
+        waiter->result = pending->committed >= waiter->upto ? 0 : -EROFS;
+        return false;
+    }
+    sem_init(&waiter->ended, 0, 0);
+    waiter->next = pending->waiters;
+    pending->waiters = waiter;
+    if (pending->wanted < waiter->upto)
+        pending->wanted = waiter->upto;
+    pthread_cond_signal(&pending->work);
+    return true;
+}
+
+/* Until the changes up to this one are committed, or couldn't be. */
+static int wait_for_commit(struct pending *pending, uint64_t upto)
+{
+    struct waiter waiter = {.upto = upto};
+    pthread_mutex_lock(&pending->lock);
+    bool waits = join_waiters(pending, &waiter);
+    pthread_mutex_unlock(&pending->lock);
+    if (!waits)
+        return waiter.result;
+    while (sem_wait(&waiter.ended) < 0)
+        ; /* interrupted by a signal */
+    sem_destroy(&waiter.ended);
+    return waiter.result;
+}
+
+/* With the lock held, after a commit. A waiter may be gone as soon as he is woken. */
+static void wake_waiters(struct pending *pending, int result)
+{
+    struct waiter **at = &pending->waiters;
+    while (*at != NULL) {
+        struct waiter *waiter = *at;
+        if (result == 0 && waiter->upto > pending->committed) {
+            at = &waiter->next;
+            continue;
+        }
+        *at = waiter->next;
+        waiter->result = result;
+        sem_post(&waiter->ended);
+    }
+}
+
+int pending_change(struct pending *pending, writer_fn *change, void *arg, bool settle)
+{
+    uint64_t number = 0;
     int r = wait_for_room(pending);
     if (r == 0)
-        r = change_in_order(pending, change, arg);
-    return r == 0 && pending->limits.sync ? pending_sync(pending) : r;
+        r = change_in_order(pending, change, arg, settle && pending->limits.sync ? &number : NULL);
+    return number == 0 ? r : wait_for_commit(pending, number);
+}
+
+static uint64_t changes_so_far(struct pending *pending)
+{
+    with_mutex(&pending->lock);
+    return pending->changes;
 }
 
 int pending_sync(struct pending *pending)
 {
+    return wait_for_commit(pending, changes_so_far(pending));
+}
+
+int pending_settle(struct pending *pending)
+{
+    return pending->limits.sync ? pending_sync(pending) : 0;
+}
+
+void pending_hurry(struct pending *pending)
+{
+    if (!pending->limits.sync)
+        return;
     with_mutex(&pending->lock);
-    uint64_t upto = pending->changes;
-    unsigned failures = pending->failures;
-    while (pending->committed < upto && pending->failures == failures && pending->error != -EROFS) {
-        if (pending->wanted < upto)
-            pending->wanted = upto;
-        pthread_cond_signal(&pending->work);
-        pthread_cond_wait(&pending->ended, &pending->lock);
-    }
-    return pending->committed < upto ? pending->error : 0;
+    pending->wanted = pending->changes;
+    pthread_cond_signal(&pending->work);
 }
 
 /* Those who come from now on wait; those who were on their way have to be done. */
@@ -252,6 +328,7 @@ static void note_end(struct pending *pending, int r, uint64_t upto)
         if (pending->error != before)
             complain(pending, r);
     }
+    wake_waiters(pending, pending->error);
     pthread_cond_broadcast(&pending->ended);
 }
 

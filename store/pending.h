@@ -29,7 +29,7 @@ struct store;
 struct pending_limits {
     unsigned wait_ms; /* the longest that a change waits, if nobody asks for it sooner */
     size_t bytes; /* of memory for changes: half of it starts a commit, at all of it changes wait */
-    bool sync;    /* who makes a change waits for its commit */
+    bool sync;    /* who publishes something waits for its commit */
 };
 
 int pending_start(struct store *store, const struct pending_limits *limits, struct pending **out);
@@ -40,8 +40,16 @@ void pending_stop(struct pending *pending);
  * Run a change; it is visible when this returns 0. A negative errno of the change: nothing of it
  * is. -EROFS: a commit has failed in a way that can't be mended while the store is open. Any
  * thread, with no view open.
+ *
+ * With limits.sync it is durable, too, if it publishes something (tree_publishes()) and `settle`
+ * says so; without that, for who has more to do before he waits, pending_settle() follows.
  */
-int pending_change(struct pending *pending, writer_fn *change, void *arg);
+int pending_change(struct pending *pending, writer_fn *change, void *arg, bool settle);
+
+/* With limits.sync: wait as pending_sync() does; or have the commit of what is visible begin,
+ * without waiting for it. */
+int pending_settle(struct pending *pending);
+void pending_hurry(struct pending *pending);
 
 /* Wait until all that is visible now is committed, durable, and what its content took in the
  * staging area is free. The error of the commit. */

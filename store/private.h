@@ -57,9 +57,12 @@ struct store {
     void *arg;
 };
 
-/* Run a change of the tree: visible when this returns, committed later; see pending_change().
- * -EROFS on a read-only store. */
+/* Run a change of the tree: visible when this returns, committed later (see pending_change()), or
+ * also then if it publishes something and the store was opened with `sync`. -EROFS on a read-only
+ * store. */
 int store_change(struct store *store, writer_fn *change, void *arg);
+/* The same for who calls store_settle() when he has done what belongs to it. */
+int store_change_unsettled(struct store *store, writer_fn *change, void *arg);
 
 /* Run a change in a transaction of its own, or that it shares, and wait until it is durable; see
  * writer_run(). For what is never pending: extents, and contents that are orphans. */

@@ -245,8 +245,10 @@ void seal_finish(struct store *store, uint64_t id)
     if (r < 0)
         store_warn(store, "cannot seal file %llu, it stays in the staging area: %s",
                    (unsigned long long)id, strerror(-r));
-    else
+    else {
         seal_tell(store, id);
+        store_hurry(store);
+    }
 }
 
 int store_seal(struct store *store, uint64_t id)

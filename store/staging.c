@@ -221,14 +221,30 @@ bool staging_is_hosted(struct store *store, uint64_t id)
     return in_memory(store, id) == NULL && is_on_host(store, id);
 }
 
-int staging_sync(struct store *store, uint64_t id, bool data_only)
+/* 1: there is a host file, and its bytes are durable. */
+static int sync_bytes(struct store *store, uint64_t id, bool data_only)
 {
     cleanup_fd int fd = to_host(store, id, O_RDONLY);
     if (fd < 0)
         return fd == -ENOENT ? 0 : fd;
-    if ((data_only ? fdatasync(fd) : fsync(fd)) < 0)
-        return -errno;
-    return fsync(store->staging_fd) < 0 ? -errno : 0; /* its name */
+    return (data_only ? fdatasync(fd) : fsync(fd)) < 0 ? -errno : 1;
+}
+
+int staging_sync_bytes(struct store *store, uint64_t id, bool data_only)
+{
+    int r = sync_bytes(store, id, data_only);
+    return r < 0 ? r : 0;
+}
+
+int staging_sync_names(struct store *store)
+{
+    return fsync(store->staging_fd) < 0 ? -errno : 0;
+}
+
+int staging_sync(struct store *store, uint64_t id, bool data_only)
+{
+    int r = sync_bytes(store, id, data_only);
+    return r == 1 ? staging_sync_names(store) : r;
 }
 
 /* --------------------------------------------------------------------- looking -- */

@@ -40,8 +40,11 @@ void staging_drop(struct store *store, uint64_t id);
 /* Whether they are in a host file. */
 bool staging_is_hosted(struct store *store, uint64_t id);
 
-/* Make the bytes durable, with `data_only` false also the times; 0 if there are none. */
+/* Make the bytes durable, with `data_only` false also the times; 0 if there are none. For who does
+ * that with many: the bytes of each, then the names of all host files. */
 int staging_sync(struct store *store, uint64_t id, bool data_only);
+int staging_sync_bytes(struct store *store, uint64_t id, bool data_only);
+int staging_sync_names(struct store *store);
 /* Bring what is in memory to the host's filesystem: for the end of the process. */
 int staging_settle(struct store *store);
 

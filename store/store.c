@@ -242,7 +242,23 @@ int store_transact_alone(struct store *store, writer_fn *change, void *arg, size
 
 int store_change(struct store *store, writer_fn *change, void *arg)
 {
-    return store->read_only ? -EROFS : pending_change(store->pending, change, arg);
+    return store->read_only ? -EROFS : pending_change(store->pending, change, arg, true);
+}
+
+int store_change_unsettled(struct store *store, writer_fn *change, void *arg)
+{
+    return store->read_only ? -EROFS : pending_change(store->pending, change, arg, false);
+}
+
+int store_settle(struct store *store)
+{
+    return store->read_only ? 0 : pending_settle(store->pending);
+}
+
+void store_hurry(struct store *store)
+{
+    if (!store->read_only)
+        pending_hurry(store->pending);
 }
 
 int store_sync(struct store *store)

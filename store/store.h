@@ -97,7 +97,10 @@ struct store_options {
 
     /* When changes are committed: see store_sync(). */
     unsigned commit_ms; /* after so many milliseconds; 0 = as is sensible */
-    bool sync;          /* each before the call that makes it returns */
+    bool sync; /* those of the published tree before the call that makes them returns: of names
+                * outside the staging directory, and of attributes. Not those that are about
+                * unfinished files only: new ones, their attributes, and sealing; see store_hurry()
+                */
 
     /* Called when a file was sealed behind its users' backs (by store_writer_close(), or because a
      * tree left staging), so that they forget cached attributes. With no lock held, from a thread
@@ -242,7 +245,11 @@ int store_unlink(struct store *store, uint64_t parent, const char *name);
 /* -ENOTDIR, -ENOTEMPTY. */
 int store_rmdir(struct store *store, uint64_t parent, const char *name);
 
-enum { STORE_RENAME_NOREPLACE = 1 << 0, STORE_RENAME_EXCHANGE = 1 << 1 };
+enum {
+    STORE_RENAME_NOREPLACE = 1 << 0,
+    STORE_RENAME_EXCHANGE = 1 << 1,
+    STORE_RENAME_UNSETTLED = 1 << 2, /* the caller is going to call store_settle() */
+};
 
 /*
  * rename(2) in one step, for everything a directory can hold. A name that was replaced keeps its
@@ -333,7 +340,12 @@ int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, of
  */
 int store_sync(struct store *store);
 
-/* The same, with the content of file `id`, sealed or not. */
+/* For a store that was opened with `sync`, else nothing: store_sync(), after changes that don't
+ * wait by themselves; or have its commit begin at once, for who doesn't wait. */
+int store_settle(struct store *store);
+void store_hurry(struct store *store);
+
+/* The same as store_sync(), with the content of file `id`, sealed or not. */
 int store_fsync(struct store *store, uint64_t id, bool data_only);
 
 /* ---------------------------------------------------------------- sealing -- */
@@ -349,7 +361,9 @@ int store_writer_open(struct store *store, uint64_t id);
 void store_writer_close(struct store *store, uint64_t id);
 
 /* Seal now, unless it is sealed already; what is held is brought into the store, and takes writers
- * again. -EBUSY while it has writers. Takes the same short time for a file of any size. */
+ * again. -EBUSY while it has writers. Takes the same short time for a file of any size. It never
+ * waits for a commit: who seals a file and goes on to move it waits then, who does no more calls
+ * store_hurry(). */
 int store_seal(struct store *store, uint64_t id);
 
 /* How somebody else, who knows of writers that were not declared, does what store_seal() does. */

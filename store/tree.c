@@ -82,6 +82,15 @@ int tree_is_below(struct store *store, struct view *view, uint64_t id, uint64_t 
     return -ELOOP;
 }
 
+int tree_publishes(struct store *store, struct view *view, uint64_t id)
+{
+    if (view->publishes == NULL || *view->publishes)
+        return 0;
+    int staging = tree_is_below(store, view, id, STORE_STAGING_ID);
+    *view->publishes = staging == 0;
+    return staging < 0 ? staging : 0;
+}
+
 int tree_add(struct store *store, struct view *view, uint64_t parent, const char *name,
              struct layout_record *record, const void *payload, uint64_t *id)
 {
@@ -107,6 +116,8 @@ int tree_add(struct store *store, struct view *view, uint64_t parent, const char
     r = record_add(store, view, *id, record, payload);
     if (r == 0)
         r = entry_put(store, view, parent, name, &entry);
+    if (r == 0 && !record_is_open(record))
+        r = tree_publishes(store, view, parent);
     return r < 0 ? r : touch(store, view, parent);
 }
 
@@ -146,6 +157,8 @@ int tree_remove(struct store *store, struct view *view, uint64_t parent, const c
         r = entry_remove(store, view, parent, name);
     if (r == 0)
         r = tree_drop_link(store, view, entry.id, gone);
+    if (r == 0)
+        r = tree_publishes(store, view, parent);
     return r < 0 ? r : touch(store, view, parent);
 }
 
@@ -181,6 +194,8 @@ int tree_link(struct store *store, struct view *view, uint64_t id, uint64_t pare
         r = record_update(store, view, id, &record);
     if (r == 0)
         r = orphan_remove(store, view, id);
+    if (r == 0)
+        r = tree_publishes(store, view, parent);
     return r < 0 ? r : touch(store, view, parent);
 }
 
@@ -286,5 +301,9 @@ int tree_rename(struct store *store, struct view *view, uint64_t old_parent, con
         r = touch(store, view, old_parent);
     if (r == 0 && new_parent != old_parent)
         r = touch(store, view, new_parent);
+    if (r == 0)
+        r = tree_publishes(store, view, old_parent);
+    if (r == 0)
+        r = tree_publishes(store, view, new_parent);
     return r;
 }

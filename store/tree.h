@@ -42,6 +42,10 @@ int tree_rename(struct store *store, struct view *view, uint64_t old_parent, con
 int tree_find(struct store *store, struct view *view, uint64_t parent, const char *name,
               struct entry *entry);
 
+/* To be said by each change of what is published: that it changes something in directory `id`, or
+ * that directory. In the staging area that publishes nothing. See view.publishes. */
+int tree_publishes(struct store *store, struct view *view, uint64_t id);
+
 /* 1 if `ancestor` is directory `id` or above it, 0 if not. */
 int tree_is_below(struct store *store, struct view *view, uint64_t id, uint64_t ancestor);
 

@@ -30,6 +30,7 @@ struct view {
     struct layer *changes;                   /* that takes what is changed; NULL: `txn` does */
     struct pending *pending;                 /* whose layers these are, held until the end */
     bool reads;                              /* `txn` is the view's own */
+    bool *publishes; /* set once the published tree is changed; NULL: nobody wants to know */
 };
 
 /* What is visible now; what is committed now. To be closed, also after an error:

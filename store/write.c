@@ -6,6 +6,7 @@
 #include "record.h"
 #include "seal.h"
 #include "staging.h"
+#include "tree.h"
 #include "unseal.h"
 
 /* ------------------------------------------------------------- attributes -- */
@@ -51,6 +52,16 @@ static int set_times(struct layout_record *record, const struct set *set)
     return 0;
 }
 
+/* Attributes of an unfinished file are nobody's but its writer's. */
+static int publishes(struct set *set, struct view *view, const struct layout_record *record)
+{
+    if (record->nlink == 0 || record_is_open(record))
+        return 0;
+    /* Where the names of a file are its record doesn't tell: few that are finished are in staging.
+     */
+    return tree_publishes(set->store, view, S_ISDIR(record->mode) ? set->id : STORE_ROOT_ID);
+}
+
 static int set_change(struct view *view, void *arg)
 {
     struct set *set = arg;
@@ -63,6 +74,8 @@ static int set_change(struct view *view, void *arg)
     set_owner(&record, set);
     record.ctime = layout_now();
     r = set_times(&record, set);
+    if (r == 0)
+        r = publishes(set, view, &record);
     return r < 0 ? r : record_update(set->store, view, set->id, &record);
 }
 

@@ -9,6 +9,11 @@ from harness import RENAME_EXCHANGE, is_sealed, rename_with
 from prefix_model import STAGING, Directory, File, History, Link, View, moved, stream, with_attributes
 
 
+def is_outside(*paths):
+    """Whether one of them is outside the staging directory: a name that changes there is published, or no more."""
+    return not all(path.startswith(STAGING) for path in paths)
+
+
 class Client:
     def __init__(self, name, seed):
         self.maker = random.Random(f"{name} {seed}")
@@ -46,6 +51,10 @@ class Client:
     def is_open(self, path):
         return any(file is self.tree[path].node for file, _ in self.opened)
 
+    def is_finished(self, path):
+        """Whether a file is sealed. Attributes of others are not published yet; an empty file is never surely sealed."""
+        return is_sealed(self.host(path))
+
     def published(self, tree, path, was_staged=False):
         """The tree after what is now at `path` has been published. Of files that are being written, what they have."""
         below = [view.node for name, view in tree.items() if was_staged and name.startswith(path + "/")]
@@ -76,8 +85,7 @@ class Client:
 
     def cut(self, file, size):
         """About to be truncated: what was known of its end no longer holds, from now on."""
-        self.history.perform(("truncate", file.key), lambda: None, with_attributes(self.tree, file, mtime=None),
-                             observed=True)
+        self.history.perform(("truncate", file.key), lambda: None, with_attributes(self.tree, file, mtime=None))
         file.size = size
         file.bounds.append((time.monotonic_ns(), "cut", size))
 
@@ -93,18 +101,21 @@ class Client:
     def chmod(self, path):
         mode = self.maker.choice((0o600, 0o640, 0o644, 0o755))
         change = with_attributes(self.tree, self.tree[path].node, mode=mode)
-        self.history.perform(("chmod", path, oct(mode)), lambda: os.chmod(self.host(path), mode), change)
+        self.history.perform(("chmod", path, oct(mode)), lambda: os.chmod(self.host(path), mode), change,
+                             publishes=self.is_finished(path))
 
     def utime(self, path):
         when = self.maker.randrange(10**18)
         change = with_attributes(self.tree, self.tree[path].node, mtime=when)
-        self.history.perform(("utime", path), lambda: os.utime(self.host(path), ns=(when, when)), change)
+        self.history.perform(("utime", path), lambda: os.utime(self.host(path), ns=(when, when)), change,
+                             publishes=self.is_finished(path))
 
     def rename(self, old, new):
         change = moved(self.tree, old, new)
         if not new.startswith(STAGING):
             change = self.published(change, new, old.startswith(STAGING))
-        self.history.perform(("rename", old, new), lambda: os.rename(self.host(old), self.host(new)), change)
+        self.history.perform(("rename", old, new), lambda: os.rename(self.host(old), self.host(new)), change,
+                             publishes=is_outside(old, new))
 
     def exchange(self, one, other):
         change = moved(moved(moved(self.tree, one, "\0"), other, one), "\0", other)
@@ -112,25 +123,28 @@ class Client:
             if not new.startswith(STAGING):
                 change = self.published(change, new, old.startswith(STAGING))
         self.history.perform(("exchange", one, other),
-                             lambda: rename_with(RENAME_EXCHANGE, self.host(one), self.host(other)), change)
+                             lambda: rename_with(RENAME_EXCHANGE, self.host(one), self.host(other)), change,
+                             publishes=is_outside(one, other))
 
     def link(self, old, new):
         change = self.published({**self.tree, new: self.tree[old]}, new)
-        self.history.perform(("link", old, new), lambda: os.link(self.host(old), self.host(new)), change)
+        self.history.perform(("link", old, new), lambda: os.link(self.host(old), self.host(new)), change,
+                             publishes=is_outside(new))
 
     def remove(self, path):
         change = {other: view for other, view in self.tree.items() if other != path}
         call = os.rmdir if self.tree[path].kind == "d" else os.unlink
-        self.history.perform((call.__name__, path), lambda: call(self.host(path)), change)
+        self.history.perform((call.__name__, path), lambda: call(self.host(path)), change,
+                             publishes=is_outside(path))
 
     def mkdir(self, path):
         self.history.perform(("mkdir", path), lambda: os.mkdir(self.host(path), 0o755),
-                             {**self.tree, path: View("d", Directory(), 0o755)})
+                             {**self.tree, path: View("d", Directory(), 0o755)}, publishes=is_outside(path))
 
     def symlink(self, path):
         link = Link(b"to " + bytes(self.maker.choices(b"abc", k=self.maker.choice((5, 100, 3_000)))))
         self.history.perform(("symlink", path), lambda: os.symlink(link.target, os.fsencode(self.host(path))),
-                             {**self.tree, path: View("l", link, 0o777)})
+                             {**self.tree, path: View("l", link, 0o777)}, publishes=is_outside(path))
 
     def sync_path(self, path):
         descriptor = os.open(self.host(path), os.O_RDONLY)
@@ -143,7 +157,7 @@ class Client:
         """Look whether a file has been sealed since it was closed: then this has its place in the order."""
         if is_sealed(self.host(path)):
             change = with_attributes(self.tree, self.tree[path].node, final=self.tree[path].node.size)
-            self.history.perform(("sealed", path), lambda: None, change, observed=True)
+            self.history.perform(("sealed", path), lambda: None, change)
 
     def sync_all(self):
         descriptor = os.open(self.host(self.home), os.O_RDONLY)

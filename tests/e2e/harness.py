@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import errno
 import json
+import mmap
 import os
 import pickle
 import random
@@ -514,6 +515,45 @@ def publish(path, content, temporary=None):
     temporary = temporary or path + ".tmp"
     write_file(temporary, content)
     os.rename(temporary, path)
+
+
+def publish_mapped(path, size, dirty=lambda: None):
+    """
+    Rename a file whose pages are dirty in a mapping (`dirty` is called before), and change it once more after that.
+    Returns its content.
+    """
+    with open(path + ".tmp", "w+b") as file:
+        file.truncate(size)
+        with mmap.mmap(file.fileno(), size) as view:
+            view[:] = b"m" * size
+            dirty()
+            os.rename(path + ".tmp", path)
+            view[-1:] = b"!"
+    return b"m" * (size - 1) + b"!"
+
+
+def publish_many_mapped(mount):
+    """
+    The same by more at a time than there are workers: for each the daemon waits until others' writes are served. Returns
+    the content of each file, by path.
+    """
+    ready, start = os.pipe(), os.pipe()
+
+    def wait_for_others():
+        os.close(start[1])
+        os.write(ready[1], b".")
+        os.read(start[0], 1)  # until nobody has the other end any more
+
+    paths = []
+    for number in range(60):
+        os.mkdir(mount / f"mapped{number}")  # in one directory the kernel renames one after the other
+        paths.append(mount / f"mapped{number}/file")
+    children = {path: Child(publish_mapped, path, 300_000, wait_for_others) for path in paths}
+    for _ in paths:
+        os.read(ready[0], 1)
+    for descriptor in (*ready, *start):
+        os.close(descriptor)
+    return {path: child.result() for path, child in children.items()}
 
 
 def sync(path):

@@ -172,7 +172,7 @@ class Load(Client):
         # Only with a directory descriptor does Python call linkat(), which can follow the link in /proc.
         self.history.perform(("link", file.key, path),
                              lambda: os.link(f"/proc/self/fd/{descriptor}", self.host(path), src_dir_fd=descriptor),
-                             {**self.tree, path: View("f", file, 0o644, moved=(file.size, len(file.bounds)))})
+                             {**self.tree, path: View("f", file, 0o644, moved=(file.size, len(file.bounds)))}, publishes=True)
         self.close(file, descriptor)
 
     def touch(self):

@@ -4,7 +4,7 @@ What clients of a mount did, and which trees may be there after a crash.
 
 A client notes each of its calls in a History, with the times when it began and returned. After a crash the tree
 must be what the first k calls of the client make of it, for some k: a prefix. k is at least what was made durable
-before the crash (a call that had returned, or the last sync, by mode), and at most what had begun. Across clients: a
+before the crash (a publish that had returned, or the last sync, by mode), and at most what had begun. Across clients: a
 call that is there and began after another one had returned is not there without that one.
 
 The bytes of a file are not part of that order until it is published: by a rename or link of a closed file, as part of a
@@ -29,7 +29,7 @@ class Mode(NamedTuple):
     """How a store is mounted, and what is durable then."""
 
     options: tuple
-    each_call: bool  # each call that has returned; else only what returned before a sync began
+    each_publish: bool  # each change of the published tree that has returned; else only what returned before a sync began
 
 
 MODES = {
@@ -134,7 +134,7 @@ class Call(NamedTuple):
     begin: int
     end: float  # infinite: it has not returned
     sync: bool  # makes durable all that came before
-    change: bool  # of the tree; if not, it is only an observation
+    publishes: bool  # changes the published tree: not what only an unfinished file or the staging area has of it
 
 
 class History:
@@ -149,13 +149,13 @@ class History:
     def tree(self):
         return self.views[-1]
 
-    def perform(self, words, function, change=None, sync=False, observed=False):
+    def perform(self, words, function, change=None, sync=False, publishes=False):
         """
         Call `function` and note it. `change` is the tree that it leads to. What it raises passes through: the call may
         have happened, unless the caller withdraws it.
         """
         begin = time.monotonic_ns()
-        self.calls.append(Call(words, begin, math.inf, sync, change is not None and not observed))
+        self.calls.append(Call(words, begin, math.inf, sync, publishes))
         self.views.append(self.tree if change is None else change)
         result = function()
         self.calls[-1] = self.calls[-1]._replace(end=time.monotonic_ns())
@@ -177,7 +177,7 @@ class History:
         for number, call in enumerate(self.calls):
             if call.begin <= when:
                 most = number + 1
-            if call.end <= when and (call.sync or mode.each_call and call.change):
+            if call.end <= when and (call.sync or mode.each_publish and call.publishes):
                 least = number + 1
         return least, most
 

@@ -237,17 +237,18 @@ class Model(unittest.TestCase):
         self.directory = self.enterContext(tempfile.TemporaryDirectory())
         self.history = History("c0")
         self.file = File("a file")
-        self.call("mkdir", {"/c0": View("d", Directory(), 0o755)})
+        self.call("mkdir", {"/c0": View("d", Directory(), 0o755)}, publishes=True)
         self.call("create", {"/c0/new": View("f", self.file, 0o644)})
         self.file.size = 10_000
         self.file.closed.append((time.monotonic_ns(), 10_000))
-        self.call("rename", {"/c0/file": View("f", self.file, 0o644, final=10_000)}, without=("/c0/new",))
-        self.call("mkdir", {"/c0/d": View("d", Directory(), 0o755)})
+        self.call("rename", {"/c0/file": View("f", self.file, 0o644, final=10_000)}, without=("/c0/new",),
+                  publishes=True)
+        self.call("mkdir", {"/c0/d": View("d", Directory(), 0o755)}, publishes=True)
 
-    def call(self, word, names=None, without=(), sync=False, history=None):
+    def call(self, word, names=None, without=(), sync=False, publishes=False, history=None):
         history = history or self.history
         tree = {path: view for path, view in {**history.tree, **(names or {})}.items() if path not in without}
-        history.perform((word,), lambda: None, tree if names else None, sync=sync)
+        history.perform((word,), lambda: None, tree if names else None, sync=sync, publishes=publishes)
 
     def found(self, number, content=None, sealed=True, history=None):
         """The tree after so many calls, with these bytes in files."""
@@ -272,6 +273,14 @@ class Model(unittest.TestCase):
 
     def test_what_returned_in_sync_mode(self):
         self.assertEqual(self.check(self.found(4), "sync"), [[4]])
+        self.assert_wrong("durable is lost", self.found(3), mode="sync")
+
+    def test_what_published_nothing_in_sync_mode(self):
+        """It may be lost, but nothing that was published before it."""
+        self.call("create", {"/c0/other": View("f", File("another file"), 0o644)})
+        self.assertEqual(self.check(self.found(4), "sync"), [[4]])
+        made = self.found(5, b"", sealed=False)["/c0/other"]
+        self.assertEqual(self.check({**self.found(4), "/c0/other": made}, "sync"), [[5]])
         self.assert_wrong("durable is lost", self.found(3), mode="sync")
 
     def test_what_was_synced(self):

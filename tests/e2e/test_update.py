@@ -159,14 +159,14 @@ class Publishing(harness.MountedCase):
     def test_writable_mapping_of_a_new_file(self):
         """Pages changed through a mapping are in the file, also those changed last before the rename."""
         for size in (4096, 300_000):
-            with open(self.mount / "temporary", "w+b") as file:
-                file.truncate(size)
-                with mmap.mmap(file.fileno(), size) as view:
-                    view[:] = b"m" * size
-                    os.rename(self.mount / "temporary", self.mount / "file")
-                    view[-1:] = b"!"
+            content = harness.publish_mapped(self.mount / "file", size)
             wait_sealed(self.mount / "file")
-            self.assertEqual(read_file(self.mount / "file"), b"m" * (size - 1) + b"!")
+            self.assertEqual(read_file(self.mount / "file"), content)
+
+    def test_many_mapped_files_at_a_time(self):
+        for path, content in harness.publish_many_mapped(self.mount).items():
+            wait_sealed(path)
+            self.assertEqual(read_file(path), content)
 
     def test_portage(self):
         """flat_hash: mkstemp in the root, write, stat, chmod, rename; on ENOENT the directory is made first."""

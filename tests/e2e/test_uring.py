@@ -127,6 +127,13 @@ class Choice(harness.Case):
             self.assertEqual(way(mount), ("io_uring", ""))
 
 
+    def test_many_mapped_files_at_a_time(self):
+        with ring_mount(self.store) as mount:
+            for path, content in harness.publish_many_mapped(mount).items():
+                harness.wait_sealed(path)
+                self.assertEqual(read_file(path), content)
+
+
 def many_names(root, number):
     for step in range(5):
         os.mkdir(os.path.join(root, f"{number}-{step}"))

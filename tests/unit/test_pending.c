@@ -165,6 +165,155 @@ static void who_excludes_others_finds_nothing_pending(void **state)
     pthread_join(writer, NULL);
 }
 
+/* With `sync`, after a change: whether it was worth a commit. */
+static bool has_committed(struct store *store, uint64_t *before)
+{
+    uint64_t now = commits(store);
+    bool more = now > *before;
+    *before = now;
+    return more;
+}
+
+static void set_mode(struct store *store, uint64_t id)
+{
+    const struct store_attr wanted = {.mode = 0600};
+    struct store_attr now;
+    must(store_setattr(store, id, STORE_SET_MODE, &wanted, &now) == 0);
+}
+
+/* A file, written, closed, renamed, changed and removed, and a directory likewise. In the staging
+ * directory nothing of that is published. */
+static void work_in(struct store *store, uint64_t parent, bool published)
+{
+    struct store_attr attr, other;
+    uint64_t before = commits(store);
+    must(store_create(store, parent, "temporary", &OWNER_FILE, &attr) == 0);
+    must(store_write(store, attr.id, "content", 7, 0) == 7);
+    set_mode(store, attr.id);
+    if (published)
+        must(store_seal(store, attr.id) == 0);
+    assert_false(has_committed(store, &before));
+    must(store_rename(store, parent, "temporary", parent, "name", 0) == 0);
+    assert_int_equal(has_committed(store, &before), published);
+    assert_int_equal(is_committed(store, "name"), published);
+    must(store_link(store, attr.id, parent, "link", &other) == 0);
+    assert_int_equal(has_committed(store, &before), published);
+    set_mode(store, attr.id);
+    assert_int_equal(has_committed(store, &before), published);
+    must(store_mkdir(store, parent, "directory", &OWNER_DIR, &attr) == 0);
+    assert_int_equal(has_committed(store, &before), published);
+    set_mode(store, attr.id);
+    assert_int_equal(has_committed(store, &before), published);
+    must(store_symlink(store, parent, "symlink", "target", &OWNER_FILE, &attr) == 0);
+    assert_int_equal(has_committed(store, &before), published);
+    must(store_unlink(store, parent, "name") == 0);
+    assert_int_equal(has_committed(store, &before), published);
+    must(store_rmdir(store, parent, "directory") == 0);
+    assert_int_equal(has_committed(store, &before), published);
+}
+
+static void open_with_sync(struct fixture *fixture)
+{
+    fixture->options.sync = true;
+    fixture_reopen(fixture);
+}
+
+static void what_is_published_waits_with_sync(void **state)
+{
+    struct fixture *fixture = *state;
+    open_with_sync(fixture);
+    work_in(fixture->store, ROOT, true);
+}
+
+static void what_is_staged_does_not(void **state)
+{
+    struct fixture *fixture = *state;
+    open_with_sync(fixture);
+    work_in(fixture->store, STORE_STAGING_ID, false);
+}
+
+/* Out of the staging directory and into it; and what is done behind a move shares its commit. */
+static void moves_between_wait_with_sync(void **state)
+{
+    struct fixture *fixture = *state;
+    open_with_sync(fixture);
+    struct store *store = fixture->store;
+    uint64_t before = commits(store);
+    write_file(store, STORE_STAGING_ID, "a", "content", 7);
+    assert_false(has_committed(store, &before));
+    must(store_rename(store, STORE_STAGING_ID, "a", ROOT, "a", 0) == 0);
+    assert_true(has_committed(store, &before));
+    must(store_rename(store, ROOT, "a", STORE_STAGING_ID, "a", 0) == 0);
+    assert_true(has_committed(store, &before));
+    must(store_rename(store, STORE_STAGING_ID, "a", ROOT, "a", STORE_RENAME_UNSETTLED) == 0);
+    assert_false(has_committed(store, &before));
+    assert_int_equal(store_settle(store), 0);
+    assert_true(is_committed(store, "a"));
+    assert_int_equal(commits(store), before + 1);
+}
+
+/* Nobody waits for the commit of a file that is sealed under its name, but it begins. */
+static void sealing_hurries_with_sync(void **state)
+{
+    struct fixture *fixture = *state;
+    open_with_sync(fixture);
+    struct store *store = fixture->store;
+    struct store_attr attr;
+    must(store_create(store, ROOT, "a", &OWNER_FILE, &attr) == 0);
+    must(store_writer_open(store, attr.id) == 0);
+    must(store_write(store, attr.id, "content", 7, 0) == 7);
+    assert_false(is_committed(store, "a"));
+    store_writer_close(store, attr.id);
+    for (int i = 0; i < 10000 && !is_committed(store, "a"); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    assert_true(is_committed(store, "a"));
+    assert_true(attr_of(store, attr.id).sealed);
+}
+
+#define TOGETHER 8
+
+struct publisher {
+    pthread_t thread;
+    struct store *store;
+    char name[16];
+};
+
+static void *publish_one(void *arg)
+{
+    struct publisher *publisher = arg;
+    (void)make_directory(publisher->store, ROOT, publisher->name);
+    return NULL;
+}
+
+/* While a commit is held up all others gather for the next one. */
+static void those_who_wait_share_a_commit(void **state)
+{
+    struct fixture *fixture = *state;
+    open_with_sync(fixture);
+    struct store *store = fixture->store;
+    struct publisher publishers[TOGETHER];
+    uint64_t before = commits(store);
+    struct view *held_up = begin_change(store);
+    for (int i = 0; i < TOGETHER; i++) {
+        publishers[i].store = store;
+        snprintf(publishers[i].name, sizeof(publishers[i].name), "%d", i);
+        must(pthread_create(&publishers[i].thread, NULL, publish_one, &publishers[i]) == 0);
+    }
+    struct pending_stat stat = {0};
+    for (int i = 0; i < 10000 && stat.changes < TOGETHER; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        pending_stat(store->pending, &stat);
+    }
+    assert_int_equal(stat.changes, TOGETHER);
+    assert_int_equal(stat.committed, 0);
+    abort_change(held_up);
+    for (int i = 0; i < TOGETHER; i++)
+        pthread_join(publishers[i].thread, NULL);
+    assert_in_range(commits(store), before + 1, before + 2);
+    for (int i = 0; i < TOGETHER; i++)
+        assert_true(is_committed(store, publishers[i].name));
+}
+
 int main(void)
 {
 #define test(function) cmocka_unit_test_setup_teardown(function, setup, fixture_teardown)
@@ -175,6 +324,11 @@ int main(void)
         test(listing_has_what_is_visible),
         test(large_content_is_read_from_where_it_is),
         test(who_excludes_others_finds_nothing_pending),
+        test(what_is_published_waits_with_sync),
+        test(what_is_staged_does_not),
+        test(moves_between_wait_with_sync),
+        test(sealing_hurries_with_sync),
+        test(those_who_wait_share_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

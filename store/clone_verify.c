@@ -17,9 +17,8 @@
 #include "verify.h"
 
 /*
- * What a thread takes on at a time: the extents that begin in so many bytes. Who reads the clone in
- * order comes behind the threads, so it must not be much; and all of it is asked for at once, so
- * that the disk has work while it is hashed.
+ * What a thread takes on at a time: the extents that begin in so many bytes, as many as the largest
+ * extent has. Who reads the clone in order comes behind the threads, so it must not be much.
  */
 #define WINDOW_BYTES ((uint64_t)4 << 20)
 
@@ -31,7 +30,7 @@
  * processor's cache. */
 #define PIECE_BYTES ((size_t)256 << 10)
 
-/* The pages that the kernel is asked for. */
+/* What a thread asks the disk for at once; the others' hashing and reading overlap with it. */
 #define HUGE_BYTES ((size_t)2 << 20)
 
 #ifndef MADV_POPULATE_READ
@@ -96,8 +95,9 @@ static int give_up(struct comparison *all, int error, uint64_t place, const char
 /* ------------------------------------------------------------------- window -- */
 
 /*
- * Have the disk read [at, at + size): false if the kernel can't do it so. A fault in a mapping that
- * wants huge pages brings 2 MiB and more, in pages as large as the filesystem can have;
+ * Have the disk read [at, at + size), up to HUGE_BYTES: false if the kernel can't do it so. A fault
+ * in a mapping that wants huge pages brings one, or 2 MiB in pages as large as the filesystem can
+ * have; without MADV_RANDOM two, and who reads at random places meanwhile waits longer.
  * readahead(2) brings small ones, and not only filling them costs more: who reads them by a mapping
  * takes three times as long. Nothing of the mapping is touched, so a bad disk is no signal.
  */
@@ -106,9 +106,8 @@ static bool fetch_huge(int fd, uint64_t at, size_t size)
     char *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, (off_t)at);
     if (map == MAP_FAILED)
         return false;
-    bool able = madvise(map, size, MADV_HUGEPAGE) == 0;
-    for (size_t done = 0; able && done < size; done += HUGE_BYTES)
-        able = madvise(map + done, 1, MADV_POPULATE_READ) == 0;
+    bool able = madvise(map, size, MADV_HUGEPAGE) == 0 && madvise(map, size, MADV_RANDOM) == 0 &&
+                madvise(map, 1, MADV_POPULATE_READ) == 0;
     (void)munmap(map, size);
     return able;
 }
@@ -139,6 +138,8 @@ static int hash_extent(struct comparer *comparer, const struct span *span, uint8
     for (size_t done = 0; done < span->size;) {
         if (all->stop != NULL && all->stop(all->arg))
             return give_up(all, -EINTR, UINT64_MAX, NULL);
+        if (all->keep && done % HUGE_BYTES == 0)
+            fetch(comparer->fd, span->start + done, MIN(HUGE_BYTES, span->size - done));
         ssize_t n = read_piece(comparer, MIN(PIECE_BYTES, span->size - done), span->start + done);
         if (n <= 0 && n != -EINTR)
             return give_up(all, -EIO, span->start, "unreadable bytes");
@@ -170,8 +171,6 @@ static int compare_window(struct comparer *comparer, uint64_t from, uint64_t to)
 {
     struct comparison *all = comparer->all;
     struct span spans[CLONE_SPANS];
-    if (all->keep)
-        fetch(comparer->fd, from, to - from);
     for (uint64_t done = from; done < to;) {
         int n = clone_locate(all->store, &all->record, done, to - done, spans);
         if (n <= 0)

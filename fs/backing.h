@@ -12,8 +12,8 @@
  * A clone has pages of its own in the kernel's cache, which end with it. So the clones that were
  * closed last are kept, unless the record has lost its name: then they only take disk.
  *
- * A clone of up to BACKING_VERIFY_AT_OPEN bytes is compared with its hash before the first open
- * succeeds; a larger one from then on, by a thread of its own, while it can already be read. If
+ * A clone of up to BACKING_VERIFY_AT_OPEN bytes is compared with its hashes before the first open
+ * succeeds; a larger one from then on, one after the other, while it can already be read. If
  * that finds damage, who has it open may have seen it; all later opens fail with EIO, and the log
  * says where it is.
  *

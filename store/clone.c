@@ -13,30 +13,10 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/sysinfo.h>
-#include <sys/uio.h>
 
-#include "extent.h"
+#include "clone.h"
 #include "record.h"
 #include "verify.h"
-
-/* Extents that are looked up in one transaction: 4 KiB of memory. */
-#define SPANS_AT_ONCE 64
-
-/* Bytes that are read and hashed at once: the second time they are touched they are still in the
- * processor's cache. */
-#define VERIFY_BYTES ((size_t)256 << 10)
-
-/* What is read ahead of that, in steps of as much: the kernel's own read-ahead leaves a fast disk
- * half idle. */
-#define VERIFY_AHEAD ((uint64_t)2 << 20)
-
-#ifndef RWF_DONTCACHE
-#define RWF_DONTCACHE \
-    0x80 /* Linux 6.14: leave in the page cache what was there, and nothing else */
-#endif
-
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
 
 /* A file without a name on the filesystem of data.mdb, gone with its last descriptor. */
 static int make_file(struct store *store)
@@ -94,7 +74,7 @@ int store_can_clone(struct store *store, char why[STORE_WHY_MAX])
 
 /* ------------------------------------------------------------------- clone -- */
 
-static int get_record(struct store *store, uint64_t id, struct layout_record *record)
+int clone_record(struct store *store, uint64_t id, struct layout_record *record)
 {
     int r = record_look(store, id, record);
     if (r == 0 && (record->flags & RECORD_FINAL)) { /* its extents are being written */
@@ -109,23 +89,23 @@ static int get_record(struct store *store, uint64_t id, struct layout_record *re
     return r;
 }
 
-static int locate(struct store *store, const struct layout_record *record, uint64_t offset,
-                  struct span spans[SPANS_AT_ONCE])
+int clone_locate(struct store *store, const struct layout_record *record, uint64_t offset,
+                 uint64_t length, struct span spans[CLONE_SPANS])
 {
     cleanup_view struct view view = {0};
     int r = view_open(store, &view);
     return r < 0 ? r
-                 : content_locate(store, &view, record->link, record->size, offset,
-                                  record->size - offset, spans, SPANS_AT_ONCE);
+                 : content_locate(store, &view, record->link, record->size, offset, length, spans,
+                                  CLONE_SPANS);
 }
 
 /* The disk is asked outside the transaction: the places outlive it, see extent.h. */
 static int clone_extents(struct store *store, const struct layout_record *record, int fd)
 {
-    struct span spans[SPANS_AT_ONCE];
+    struct span spans[CLONE_SPANS];
     uint64_t done = 0;
     while (done < record->size) {
-        int n = locate(store, record, done, spans);
+        int n = clone_locate(store, record, done, record->size - done, spans);
         if (n <= 0)
             return n < 0 ? n : -EIO;
         for (int i = 0; i < n; i++) {
@@ -143,7 +123,7 @@ static int clone_extents(struct store *store, const struct layout_record *record
 int store_clone(struct store *store, uint64_t id, struct store_clone *clone)
 {
     struct layout_record record;
-    int r = get_record(store, id, &record);
+    int r = clone_record(store, id, &record);
     if (r < 0)
         return r;
     enum verdict verdict = verified_verdict(store->verified, record.link);
@@ -160,93 +140,4 @@ int store_clone(struct store *store, uint64_t id, struct store_clone *clone)
         return r;
     *clone = (struct store_clone){steal_fd(&fd), record.size, verdict == VERDICT_SOUND};
     return 0;
-}
-
-/* ------------------------------------------------------------------ verify -- */
-
-/* What would push out a good part of what is cached shall not stay in the cache itself. */
-static bool fits_cache(uint64_t size)
-{
-    struct sysinfo info;
-    return sysinfo(&info) == 0 && size < (uint64_t)info.totalram * info.mem_unit / 4;
-}
-
-static ssize_t read_piece(int fd, char *buffer, size_t size, off_t offset, int *flags)
-{
-    struct iovec vector = {buffer, size};
-    ssize_t n = preadv2(fd, &vector, 1, offset, *flags);
-    if (n < 0 && errno == EOPNOTSUPP && *flags != 0) {
-        *flags = 0;
-        n = preadv2(fd, &vector, 1, offset, 0);
-    }
-    return n < 0 ? -errno : n;
-}
-
-static int hash_clone(struct store *store, const struct store_clone *clone, uint8_t hash[16],
-                      store_stop_fn *stop, void *arg)
-{
-    cleanup_free char *buffer = malloc(VERIFY_BYTES);
-    cleanup(cleanup_hash_p) XXH3_state_t *state = XXH3_createState();
-    if (buffer == NULL || state == NULL)
-        return -ENOMEM;
-    XXH3_128bits_reset(state);
-    bool keep = fits_cache(clone->size);
-    int flags = keep ? 0 : RWF_DONTCACHE;
-    uint64_t ahead = keep ? 0 : clone->size;
-    for (uint64_t done = 0; done < clone->size;) {
-        if (stop != NULL && stop(arg))
-            return -EINTR;
-        for (; ahead < clone->size && ahead < done + VERIFY_AHEAD; ahead += VERIFY_BYTES)
-            (void)readahead(clone->fd, (off_t)ahead, VERIFY_BYTES);
-        ssize_t n = read_piece(clone->fd, buffer, MIN(VERIFY_BYTES, clone->size - done),
-                               (off_t)done, &flags);
-        if (n <= 0 && n != -EINTR)
-            return -EIO;
-        if (n > 0) {
-            XXH3_128bits_update(state, buffer, (size_t)n);
-            done += (uint64_t)n;
-        }
-    }
-    hash_finish(state, hash);
-    verify_count(store, clone->size);
-    return 0;
-}
-
-/* The content is not what it was: find out where, for the log. */
-static int report_place(struct store *store, uint64_t id, const struct layout_record *record)
-{
-    struct span spans[SPANS_AT_ONCE];
-    uint64_t done = 0;
-    while (done < record->size) {
-        int n = locate(store, record, done, spans);
-        if (n <= 0)
-            return n < 0 ? n : -EIO;
-        for (int i = 0; i < n; i++) {
-            int r = verify_extent(store, id, record, &spans[i]);
-            if (r < 0)
-                return r;
-            done = spans[i].start + spans[i].size;
-        }
-    }
-    return verify_report(store, id, 0, "a content that its hash doesn't fit");
-}
-
-int store_clone_verify(struct store *store, uint64_t id, const struct store_clone *clone,
-                       store_stop_fn *stop, void *arg)
-{
-    struct layout_record record;
-    uint8_t hash[16];
-    int r = get_record(store, id, &record);
-    if (r == 0)
-        r = hash_clone(store, clone, hash, stop, arg);
-    if (r < 0 && r != -EIO)
-        return r;
-    if (r == 0 && memcmp(hash, record.hash, sizeof(hash)) == 0) {
-        verified_judge(store->verified, record.link, VERDICT_SOUND);
-        return 0;
-    }
-    r = report_place(store, id, &record);
-    if (r == -EIO)
-        verified_judge(store->verified, record.link, VERDICT_DAMAGED);
-    return r;
 }

@@ -49,6 +49,7 @@ struct store {
     struct verified *verified; /* what was read and found sound */
     _Atomic unsigned damages;  /* how often damage was reported */
     _Atomic uint64_t verified_pieces, verified_bytes; /* what was compared with its hash */
+    _Atomic unsigned helpers; /* threads that help to compare clones, see clone_verify.c */
 
     void (*sealed)(void *arg, uint64_t id);
     void (*unsealed)(void *arg, uint64_t id);

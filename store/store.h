@@ -291,14 +291,15 @@ int store_can_clone(struct store *store, char why[STORE_WHY_MAX]);
  * page. -EIO: known to be damaged. The time depends on the number of extents, not on bytes. */
 int store_clone(struct store *store, uint64_t id, struct store_clone *clone);
 
-/* True: stop what you are doing. */
+/* True: stop what you are doing. May be asked by several threads at a time. */
 typedef bool store_stop_fn(void *arg);
 
 /*
- * Compare a clone of `id` with the record's hash, in the calling thread. This reads it whole,
- * through its own pages in the cache: who reads it next finds them there (unless it is larger than
- * a quarter of the memory). -EIO: it is damaged; a line in the log says where, and from now on the
- * record can't be cloned. -EINTR: `stop` (may be NULL) said so.
+ * Compare a clone of `id` with the hashes of its extents, by the calling thread and up to two
+ * others (in the whole process). This reads it whole, through its own pages in the cache: who reads
+ * it next finds them there (unless it is larger than a quarter of the memory). -EIO: it is damaged;
+ * a line in the log says where the first of it is, and from now on the record can't be cloned.
+ * -EINTR: `stop` (may be NULL) said so.
  */
 int store_clone_verify(struct store *store, uint64_t id, const struct store_clone *clone,
                        store_stop_fn *stop, void *arg);

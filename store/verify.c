@@ -141,27 +141,42 @@ static int read_all(struct reading *reading, bool with_header)
 
 /* ----------------------------------------------------------------- comparing -- */
 
+/* What is wrong with a header, or NULL. */
+static const char *judge_front(const struct span *span, const struct layout_extent_front *front)
+{
+    size_t piece = layout_piece(span->size);
+    size_t pieces = (span->size + piece - 1) / piece;
+    bool right = front->extent.content == span->content && front->extent.offset == span->start &&
+                 front->extent.length == span->size &&
+                 front->extent.pieces == (pieces > 1 ? pieces : 0);
+    return right ? NULL : "a wrong header";
+}
+
+const char *verify_front(struct store *store, const struct span *span,
+                         struct layout_extent_front *front)
+{
+    off_t place = span->payload - (off_t)span->front;
+    if (pread_exactly(env_fd(store->env), front, sizeof(*front), place) < 0)
+        return "an unreadable header";
+    return judge_front(span, front);
+}
+
 /* Read the header if it didn't come with the first piece. Without one there is only the record. */
 static int get_front(struct reading *reading, bool with_header)
 {
     struct layout_extent_front *front = &reading->front;
     const struct span *span = reading->span;
-    *front = (struct layout_extent_front){
-        .extent = {span->content, span->start, (uint32_t)span->size, 0, {0}}};
-    memcpy(front->extent.hash, reading->record->hash, sizeof(front->extent.hash));
+    const char *wrong = NULL;
     if (with_header) {
         memcpy(front, reading->scratch + LAYOUT_PAGE_HEADER, sizeof(*front));
+        wrong = judge_front(span, front);
     } else if (span->front > 0) {
-        int r = pread_exactly(env_fd(reading->store->env), front, sizeof(*front),
-                              span->payload - (off_t)span->front);
-        if (r < 0)
-            return verify_report(reading->store, reading->id, span->start, "an unreadable header");
+        wrong = verify_front(reading->store, span, front);
+    } else {
+        front->extent = (struct layout_extent){.length = (uint32_t)span->size};
+        memcpy(front->extent.hash, reading->record->hash, sizeof(front->extent.hash));
     }
-    size_t pieces = (span->size + reading->piece - 1) / reading->piece;
-    if (front->extent.content != span->content || front->extent.offset != span->start ||
-        front->extent.length != span->size || front->extent.pieces != (pieces > 1 ? pieces : 0))
-        return verify_report(reading->store, reading->id, span->start, "a wrong header");
-    return 0;
+    return wrong == NULL ? 0 : verify_report(reading->store, reading->id, span->start, wrong);
 }
 
 /* The bytes [start, end) of the extent, wherever they were read to. */
@@ -265,24 +280,4 @@ int verify_read(struct store *store, uint64_t id, const struct layout_record *re
     };
     widen(&reading);
     return all_known(&reading) ? read_all(&reading, false) : read_unknown(&reading);
-}
-
-int verify_extent(struct store *store, uint64_t id, const struct layout_record *record,
-                  const struct span *span)
-{
-    cleanup_free char *bytes = malloc(span->size);
-    if (bytes == NULL)
-        return -ENOMEM;
-    cleanup(cleanup_reading_p) struct reading reading = {
-        .store = store,
-        .id = id,
-        .record = record,
-        .span = span,
-        .piece = layout_piece(span->size),
-        .to = span->size,
-        .buffer = bytes,
-        .room = span->size,
-    };
-    widen(&reading);
-    return read_unknown(&reading);
 }

@@ -29,9 +29,10 @@ int verify_report(struct store *store, uint64_t id, uint64_t extent, const char 
 int verify_read(struct store *store, uint64_t id, const struct layout_record *record,
                 const struct span *span, char *buffer, size_t room);
 
-/* Read an extent whole and compare it. 0, or an error that was reported. */
-int verify_extent(struct store *store, uint64_t id, const struct layout_record *record,
-                  const struct span *span);
+/* Read the header of an extent and hold it against where it was found: NULL, or what is wrong with
+ * it. For an extent that has one. */
+const char *verify_front(struct store *store, const struct span *span,
+                         struct layout_extent_front *front);
 
 /* Count content that was compared with its hash. */
 void verify_count(struct store *store, uint64_t bytes);

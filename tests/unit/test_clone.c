@@ -126,19 +126,48 @@ static void clone_outlives_its_record(void **state)
     free(others);
 }
 
-static void rot(struct store *store, uint64_t id, uint64_t offset)
+/* Where a byte of a content is in data.mdb, and its extent. */
+static struct span span_at(struct store *store, uint64_t id, uint64_t offset)
 {
     struct layout_record record;
     struct span span;
-    char byte;
     assert_int_equal(store_sync(store), 0);
     struct view *view = begin_read(store);
     assert_int_equal(record_get(store, view, id, &record, NULL), 0);
     assert_int_equal(content_locate(store, view, record.link, record.size, offset, 1, &span, 1), 1);
     end_read(store, view);
-    assert_int_equal(pread(env_fd(store->env), &byte, 1, span.offset), 1);
+    return span;
+}
+
+/* Twice: as it was. */
+static void invert(struct store *store, off_t place)
+{
+    char byte;
+    assert_int_equal(pread(env_fd(store->env), &byte, 1, place), 1);
     byte = (char)~byte;
-    assert_int_equal(pwrite(env_fd(store->env), &byte, 1, span.offset), 1);
+    assert_int_equal(pwrite(env_fd(store->env), &byte, 1, place), 1);
+}
+
+static void rot(struct store *store, uint64_t id, uint64_t offset)
+{
+    invert(store, span_at(store, id, offset).offset);
+}
+
+/* Compare a clone of a damaged record: what the log says of it. */
+static void assert_damaged(struct fixture *fixture, uint64_t id, const struct store_clone *clone,
+                           const char *what, uint64_t extent)
+{
+    char expected[128];
+    struct store_stat before, after;
+    snprintf(expected, sizeof(expected), "damaged: %s in the extent at offset %zu ", what,
+             (size_t)extent);
+    assert_int_equal(store_stat(fixture->store, false, &before), 0);
+    assert_int_equal(store_clone_verify(fixture->store, id, clone, NULL, NULL), -EIO);
+    assert_int_equal(store_stat(fixture->store, false, &after), 0);
+    assert_int_equal(after.damages, before.damages + 1);
+    with_mutex(&fixture->lock);
+    assert_non_null(strstr(fixture->warning, expected));
+    fixture->warning[0] = '\0';
 }
 
 static void damage_is_named_and_remembered(void **state)
@@ -168,24 +197,156 @@ static void damage_is_named_and_remembered(void **state)
     free(bytes);
 }
 
-static bool at_once(void *arg)
+/* Each thread compares a part of the content: none is left out. */
+static void damage_is_found_anywhere(void **state)
 {
-    (void)arg;
-    return true;
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    need_clones(store);
+    const size_t size = (17 << 20) + 1;
+    const uint64_t places[] = {0, (4 << 20) - 1, 4 << 20, 9 << 20, (16 << 20) - 1, size - 1};
+    char *bytes = random_bytes(1, size);
+    for (size_t i = 0; i < array_length(places); i++) {
+        struct store_clone clone;
+        uint64_t id = write_file(store, ROOT, "a", bytes, size);
+        uint64_t extent = span_at(store, id, places[i]).start;
+        rot(store, id, places[i]);
+        assert_int_equal(store_clone(store, id, &clone), 0);
+        assert_damaged(fixture, id, &clone, "wrong bytes", extent);
+        close(clone.fd);
+        rot(store, id, places[i]);
+    }
+    free(bytes);
+}
+
+static void first_of_many_damages_is_named(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    need_clones(store);
+    const size_t size = 33 << 20;
+    const uint64_t places[] = {30 << 20, 21 << 20, (9 << 20) + 5, 13 << 20, 10 << 20};
+    struct store_clone clone;
+    char *bytes = random_bytes(1, size);
+    uint64_t id = write_file(store, ROOT, "a", bytes, size);
+    for (size_t i = 0; i < array_length(places); i++)
+        rot(store, id, places[i]);
+    assert_int_equal(store_clone(store, id, &clone), 0);
+    uint64_t extent = span_at(store, id, 9 << 20).start;
+    for (int i = 0; i < 10; i++)
+        assert_damaged(fixture, id, &clone, "wrong bytes", extent);
+    close(clone.fd);
+    for (size_t i = 0; i < array_length(places); i++)
+        rot(store, id, places[i]);
+    free(bytes);
+}
+
+/* It has the hash that the bytes are held against. */
+static void damaged_header_is_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    need_clones(store);
+    const size_t size = 9 << 20;
+    struct store_clone clone;
+    char *bytes = random_bytes(1, size);
+    uint64_t id = write_file(store, ROOT, "a", bytes, size);
+    struct span span = span_at(store, id, 5 << 20);
+    off_t header = span.payload - (off_t)span.front;
+    assert_int_equal(store_clone(store, id, &clone), 0);
+    assert_int_equal(store_clone_verify(store, id, &clone, NULL, NULL), 0);
+    invert(store, header + (off_t)offsetof(struct layout_extent, offset));
+    assert_damaged(fixture, id, &clone, "a wrong header", span.start);
+    invert(store, header + (off_t)offsetof(struct layout_extent, offset));
+    invert(store, header + (off_t)offsetof(struct layout_extent, hash));
+    assert_damaged(fixture, id, &clone, "wrong bytes", span.start);
+    invert(store, header + (off_t)offsetof(struct layout_extent, hash));
+    close(clone.fd);
+    free(bytes);
+}
+
+struct verifier {
+    struct store *store;
+    uint64_t id;
+    const struct store_clone *clone;
+    int result;
+    pthread_t thread;
+};
+
+static void *verify_some_times(void *arg)
+{
+    struct verifier *verifier = arg;
+    for (int i = 0; i < 5 && verifier->result == 0; i++)
+        verifier->result =
+            store_clone_verify(verifier->store, verifier->id, verifier->clone, NULL, NULL);
+    return NULL;
+}
+
+/* They share the few threads that help. */
+static void many_verify_at_once(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    need_clones(store);
+    const size_t size = 13 << 20;
+    struct store_clone clone;
+    struct verifier verifiers[6];
+    char *bytes = random_bytes(1, size);
+    uint64_t id = write_file(store, ROOT, "a", bytes, size);
+    assert_int_equal(store_clone(store, id, &clone), 0);
+    for (size_t i = 0; i < array_length(verifiers); i++) {
+        verifiers[i] = (struct verifier){.store = store, .id = id, .clone = &clone};
+        assert_int_equal(
+            pthread_create(&verifiers[i].thread, NULL, verify_some_times, &verifiers[i]), 0);
+    }
+    for (size_t i = 0; i < array_length(verifiers); i++) {
+        assert_int_equal(pthread_join(verifiers[i].thread, NULL), 0);
+        assert_int_equal(verifiers[i].result, 0);
+    }
+    assert_int_equal(store->helpers, 0);
+    close(clone.fd);
+    free(bytes);
+}
+
+/* After so many questions. */
+static bool stop_later(void *arg)
+{
+    _Atomic int *left = arg;
+    return (*left)-- <= 0;
 }
 
 static void verifying_can_be_stopped(void **state)
 {
     struct store *store = ((struct fixture *)*state)->store;
     need_clones(store);
+    const size_t size = 17 << 20;
+    char *bytes = random_bytes(1, size);
+    uint64_t id = write_file(store, ROOT, "a", bytes, size);
+    for (int questions = 0; questions < 60; questions += 20) {
+        _Atomic int left = questions;
+        struct store_clone clone;
+        assert_int_equal(store_clone(store, id, &clone), 0);
+        assert_false(clone.verified);
+        assert_int_equal(store_clone_verify(store, id, &clone, stop_later, &left), -EINTR);
+        assert_int_equal(store->helpers, 0);
+        close(clone.fd);
+    }
+    free(bytes);
+}
+
+static void what_is_gone_is_not_damaged(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    need_clones(store);
+    const size_t size = 5 << 20;
     struct store_clone clone;
-    char *bytes = random_bytes(1, 1 << 20);
-    uint64_t id = write_file(store, ROOT, "a", bytes, 1 << 20);
+    char *bytes = random_bytes(1, size);
+    uint64_t id = write_file(store, ROOT, "a", bytes, size);
     assert_int_equal(store_clone(store, id, &clone), 0);
-    assert_int_equal(store_clone_verify(store, id, &clone, at_once, NULL), -EINTR);
-    close(clone.fd);
-    assert_int_equal(store_clone(store, id, &clone), 0);
-    assert_false(clone.verified);
+    assert_int_equal(store_unlink(store, ROOT, "a"), 0);
+    while (store_clone_verify(store, id, &clone, NULL, NULL) != -ENOENT)
+        assert_int_equal(store_sync(store), 0); /* the keeper removes it */
+    assert_string_equal(fixture->warning, "");
     close(clone.fd);
     free(bytes);
 }
@@ -198,7 +359,12 @@ int main(void)
         test_with_store(clone_has_the_content),
         test_with_store(clone_outlives_its_record),
         test_with_store(damage_is_named_and_remembered),
+        test_with_store(damage_is_found_anywhere),
+        test_with_store(first_of_many_damages_is_named),
+        test_with_store(damaged_header_is_damage),
+        test_with_store(many_verify_at_once),
         test_with_store(verifying_can_be_stopped),
+        test_with_store(what_is_gone_is_not_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

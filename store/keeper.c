@@ -110,6 +110,14 @@ void keeper_stop(struct keeper *keeper)
     pthread_cond_signal(&keeper->queued);
     pthread_mutex_unlock(&keeper->lock);
     pthread_join(keeper->thread, NULL);
+}
+
+void keeper_free(struct keeper *keeper)
+{
+    if (keeper == NULL)
+        return;
+    free(keeper->seals.list);
+    free(keeper->reaps.list);
     pthread_cond_destroy(&keeper->queued);
     pthread_mutex_destroy(&keeper->lock);
     free(keeper);

@@ -10,13 +10,16 @@
 #include "private.h"
 
 int keeper_start(struct store *store, struct keeper **out);
-/* Finishes what is queued, but for trees: a later start does. NULL is allowed. */
+/* Finishes what is queued, but for trees; what comes later is left to a later start. NULL is
+ * allowed. */
 void keeper_stop(struct keeper *keeper);
+/* After keeper_stop(), when nobody calls any more. NULL is allowed. */
+void keeper_free(struct keeper *keeper);
 
 /* Seal a file for which seal_begin() was done, then seal_end(). */
 void keeper_seal(struct keeper *keeper, uint64_t id);
-/* Remove an orphan, unless somebody holds it by then. Without a keeper (NULL) a later start does.
- */
+/* Remove an orphan, unless somebody holds it by then. NULL: the store could not be opened, the next
+ * start does. */
 void keeper_reap(struct keeper *keeper, uint64_t id);
 /* There is something for sweep_some() to do. */
 void keeper_sweep(struct keeper *keeper);

@@ -1,23 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "pending.h"
 
-#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "commit.h"
 #include "private.h"
+#include "waiters.h"
 
 /* After a commit that failed: until the next try, milliseconds. */
 #define RETRY_MS 1000
-
-/* Who waits for a commit, in his own stack. He is woken alone and needs no lock then: many others
- * are at the same time. */
-struct waiter {
-    uint64_t upto; /* this change */
-    int result;
-    sem_t ended;
-    struct waiter *next;
-};
 
 struct pending {
     struct store *store;
@@ -35,7 +26,7 @@ struct pending {
     pthread_mutex_t lock;   /* guards the rest */
     pthread_cond_t work;    /* for the thread */
     pthread_cond_t ended;   /* a commit has: for who waits for room */
-    struct waiter *waiters; /* for their changes */
+    struct waiters waiters; /* for their changes */
     uint64_t changes, committed;
     uint64_t wanted;   /* up to this change somebody waits */
     int64_t due;       /* of the oldest pending change; of monotonic_ms() */
@@ -131,51 +122,20 @@ static int change_in_order(struct pending *pending, writer_fn *change, void *arg
     return r;
 }
 
-/* With the lock held. False: there is nothing to wait for, but a result. */
-static bool join_waiters(struct pending *pending, struct waiter *waiter)
-{
-    if (pending->committed >= waiter->upto || pending->error == -EROFS) {
-        waiter->result = pending->committed >= waiter->upto ? 0 : -EROFS;
-        return false;
-    }
-    sem_init(&waiter->ended, 0, 0);
-    waiter->next = pending->waiters;
-    pending->waiters = waiter;
-    if (pending->wanted < waiter->upto)
-        pending->wanted = waiter->upto;
-    pthread_cond_signal(&pending->work);
-    return true;
-}
-
 /* Until the changes up to this one are committed, or couldn't be. */
 static int wait_for_commit(struct pending *pending, uint64_t upto)
 {
-    struct waiter waiter = {.upto = upto};
-    pthread_mutex_lock(&pending->lock);
-    bool waits = join_waiters(pending, &waiter);
-    pthread_mutex_unlock(&pending->lock);
-    if (!waits)
-        return waiter.result;
-    while (sem_wait(&waiter.ended) < 0)
-        ; /* interrupted by a signal */
-    sem_destroy(&waiter.ended);
-    return waiter.result;
-}
-
-/* With the lock held, after a commit. A waiter may be gone as soon as he is woken. */
-static void wake_waiters(struct pending *pending, int result)
-{
-    struct waiter **at = &pending->waiters;
-    while (*at != NULL) {
-        struct waiter *waiter = *at;
-        if (result == 0 && waiter->upto > pending->committed) {
-            at = &waiter->next;
-            continue;
-        }
-        *at = waiter->next;
-        waiter->result = result;
-        sem_post(&waiter->ended);
+    struct waiter waiter;
+    {
+        with_mutex(&pending->lock);
+        if (pending->committed >= upto || pending->error == -EROFS)
+            return pending->committed >= upto ? 0 : -EROFS;
+        waiters_join(&pending->waiters, &waiter, upto);
+        if (pending->wanted < upto)
+            pending->wanted = upto;
+        pthread_cond_signal(&pending->work);
     }
+    return waiter_wait(&waiter);
 }
 
 int pending_change(struct pending *pending, writer_fn *change, void *arg, bool settle)
@@ -328,7 +288,7 @@ static void note_end(struct pending *pending, int r, uint64_t upto)
         if (pending->error != before)
             complain(pending, r);
     }
-    wake_waiters(pending, pending->error);
+    waiters_wake(&pending->waiters, pending->committed, pending->error);
     pthread_cond_broadcast(&pending->ended);
 }
 

@@ -163,10 +163,10 @@ void store_close(struct store *store)
     owner_leaving(store->owner_fd);
     sweep_stop(store);
     keeper_stop(store->keeper);
-    store->keeper = NULL;
     if (store->pending != NULL)
         finish(store);
     pending_stop(store->pending);
+    keeper_free(store->keeper);
     writer_stop(store->writer);
     writers_free(store->writers);
     staged_free(store->staged);

@@ -63,15 +63,14 @@ class Bench:
                 workload.warm_up(place)
             if state == WRITE:
                 place.settle()
-                have_memory(workload.memory_bytes)
-        sample = self.run(workload, place)
+        sample = self.run(workload, place, state)
         if state == WRITE:
             start = time.perf_counter()
             place.settle()
             sample.settling_seconds = time.perf_counter() - start
         return sample
 
-    def run(self, workload, place):
+    def run(self, workload, place, state):
         """The run itself, and what was seen around it."""
         if not workload.on_mount:
             return Sample(workload.run(place).seconds)
@@ -79,6 +78,8 @@ class Bench:
         # shows what one reading costs.
         readings = [place.requests() for _ in range(3)]
         cost, evicted = place.daemon(), refaults()
+        if state != WARM:
+            have_memory(workload.memory_bytes)
         outcome = workload.run(place)
         cost_after, count_after = place.daemon(), place.requests()
         self.check(workload, place, outcome.result)

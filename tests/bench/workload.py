@@ -27,7 +27,7 @@ class Workload:
     alone = False  # True: there is nobody to compare lmdbfs with
     states = (WARM, COLD)
     tools = ()
-    memory_bytes = 256 << 20  # page cache that writing takes, about
+    memory_bytes = 256 << 20  # page cache that a run takes, if it isn't warm, about
     on_mount = True  # False: it works beside the mount
 
     def files(self, dataset):

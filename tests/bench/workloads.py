@@ -73,8 +73,9 @@ class Large(Workload):
     states = (COLD, WARM)
     table = "large"
 
-    def __init__(self, reading, size, ground):
+    def __init__(self, reading, size, ground, file_bytes):
         self.reading, self.ground = reading, ground
+        self.memory_bytes = file_bytes + (64 << 20)
         self.name = f"{reading.name}-{size}-{ground}"
         self.groups = ("large", reading.name, f"large-{size}", f"large-{ground}")
         self.title, self.data, self.run = reading.title, f"large-{size}", reading.run
@@ -84,7 +85,8 @@ class Large(Workload):
 def large_workloads(quick):
     for ground in ("ext4", "xfs", "btrfs"):
         for size in LARGE_BYTES:
-            mebibytes = large_bytes(size, quick) >> 20
+            file_bytes = large_bytes(size, quick)
+            mebibytes = file_bytes >> 20
             touches = mebibytes * TOUCHES_PER_GIB >> 10
             for reading in (
                     Command("large-read", f"{mebibytes} MiB, `dd bs=128K`",
@@ -94,7 +96,7 @@ def large_workloads(quick):
                          lambda place: ("scan", place.root / LARGE_NAME)),
                     Loop("large-touch", f"{mebibytes} MiB, mmap, {touches} random pages", "c",
                          lambda place, touches=touches: ("touch", place.root / LARGE_NAME, touches))):
-                yield Large(reading, size, ground)
+                yield Large(reading, size, ground, file_bytes)
 
 
 class Values(Workload):

@@ -118,5 +118,7 @@ int cli_finish(int code)
 
 int main(int argc, char **argv)
 {
+    /* The store takes leases, and whoever waits for one to end would have the kernel tell us. */
+    signal(SIGIO, SIG_IGN);
     return cli_finish(run(argc, argv));
 }

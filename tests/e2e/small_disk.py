@@ -11,15 +11,13 @@ from harness import mounted, publish, read_file, run, store_stat, wait_for
 
 
 class SmallDisk(harness.Case):
-    options = ()
-
     def setUp(self):
         super().setUp()
         self.disk = self.enterContext(harness.small_disk(self.directory, 64))
         self.store = os.path.join(self.disk, "store")
 
     def mounted(self):
-        return mounted(self.store, *self.options, at=self.path("mnt"))
+        return mounted(self.store, at=self.path("mnt"))
 
     def fill(self, mount, size, pattern="fill{}"):
         """Publish until the disk is full. Returns the contents by name, and the error is always the right one."""

@@ -11,8 +11,6 @@ import versions
 from harness import publish, read_file, wait_sealed, write_file
 from small_disk import FullByOneWay
 
-MIB = 1 << 20
-
 
 class Content(FullByOneWay):
     def test_write(self):

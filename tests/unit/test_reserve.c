@@ -2,8 +2,6 @@
 /* Room that is kept by taking it. */
 #include "support.h"
 
-#include <sys/statvfs.h>
-
 #include "store/reserve.h"
 #include "store/util.h"
 
@@ -26,13 +24,6 @@ static int end(void **state)
     close(*fd);
     free(fd);
     return 0;
-}
-
-static uint64_t free_bytes(int fd)
-{
-    struct statvfs fs;
-    assert_int_equal(fstatvfs(fd, &fs), 0);
-    return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
 static void nothing_is_kept_before_it_begins(void **state)
@@ -61,22 +52,6 @@ static void more_and_less_is_kept(void **state)
     reserve_free(reserve);
 }
 
-/* More than there is isn't had, and what was kept still is. */
-static void what_is_not_there_is_not_kept(void **state)
-{
-    int fd = *(int *)*state;
-    struct reserve *reserve = reserve_new(fd);
-    reserve_begin(reserve);
-    assert_int_equal(reserve_keep(reserve, MIB), 0);
-    uint64_t before = free_bytes(fd);
-    struct statvfs fs;
-    assert_int_equal(fstatvfs(fd, &fs), 0);
-    assert_int_equal(reserve_keep(reserve, (uint64_t)fs.f_blocks * fs.f_frsize), -ENOSPC);
-    assert_int_equal(reserve_bytes(reserve), MIB);
-    assert_true(free_bytes(fd) > before / 2);
-    reserve_free(reserve);
-}
-
 static void it_lets_go_only_what_is_missing(void **state)
 {
     int fd = *(int *)*state;
@@ -95,7 +70,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nothing_is_kept_before_it_begins, begin, end),
         cmocka_unit_test_setup_teardown(more_and_less_is_kept, begin, end),
-        cmocka_unit_test_setup_teardown(what_is_not_there_is_not_kept, begin, end),
         cmocka_unit_test_setup_teardown(it_lets_go_only_what_is_missing, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

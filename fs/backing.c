@@ -389,6 +389,15 @@ void backings_close(struct backings *backings, fuse_req_t req, uint64_t id,
     tidy(backings, backing);
 }
 
+bool backings_written(struct backings *backings, uint64_t id)
+{
+    if (backings == NULL)
+        return false;
+    with_mutex(&backings->lock);
+    struct backing *backing = *find(backings, id);
+    return backing != NULL && backing->staged && backing->passed > 0;
+}
+
 void backings_forget(struct backings *backings, fuse_req_t req, uint64_t id)
 {
     struct store_attr attr;

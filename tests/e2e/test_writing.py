@@ -206,6 +206,17 @@ class PastTheDaemon:
         os.chmod(self.mount / "open/a", 0o6777)
         self.assertEqual(as_user(write) & 0o7777, 0o777)
 
+    def test_set_uid_given_while_it_is_written(self):
+        """Kept if nothing is written afterwards, as by install(1)."""
+        for written in (False, True):
+            with open(self.mount / f"{written}", "wb", buffering=0) as file:
+                file.write(content(100_000))
+                os.fchmod(file.fileno(), 0o6755)
+                if written:
+                    file.write(b"more")
+            wait_sealed(self.mount / f"{written}")
+            self.assertEqual(os.stat(self.mount / f"{written}").st_mode & 0o7777, 0o555 if written else 0o6555)
+
     def test_opened_before_and_after_sealing(self):
         bytes_ = content(3 * MIB)
         with open(self.mount / "a", "w+b", buffering=0) as writer, contextlib.ExitStack() as stack:

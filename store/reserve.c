@@ -45,12 +45,12 @@ void reserve_begin(struct reserve *reserve)
 
 bool reserve_begun(const struct reserve *reserve)
 {
-    return atomic_load(&reserve->fd) >= 0;
+    return reserve != NULL && atomic_load(&reserve->fd) >= 0;
 }
 
 uint64_t reserve_bytes(const struct reserve *reserve)
 {
-    return atomic_load(&reserve->bytes);
+    return reserve == NULL ? 0 : atomic_load(&reserve->bytes);
 }
 
 /* With the lock held. */
@@ -76,6 +76,8 @@ static int resize(struct reserve *reserve, uint64_t bytes)
 
 int reserve_keep(struct reserve *reserve, uint64_t bytes)
 {
+    if (!reserve_begun(reserve))
+        return 0;
     with_mutex(&reserve->lock);
     return resize(reserve, bytes);
 }
@@ -83,6 +85,8 @@ int reserve_keep(struct reserve *reserve, uint64_t bytes)
 void reserve_let(struct reserve *reserve, uint64_t bytes)
 {
     struct statvfs fs;
+    if (!reserve_begun(reserve))
+        return;
     with_mutex(&reserve->lock);
     uint64_t kept = reserve->bytes;
     if (kept == 0 || fstatvfs(reserve->dir_fd, &fs) < 0)
@@ -94,6 +98,8 @@ void reserve_let(struct reserve *reserve, uint64_t bytes)
 
 bool reserve_release(struct reserve *reserve)
 {
+    if (!reserve_begun(reserve))
+        return false;
     with_mutex(&reserve->lock);
     return reserve->bytes > 0 && resize(reserve, 0) == 0;
 }

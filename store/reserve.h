@@ -19,7 +19,7 @@ struct reserve;
 struct reserve *reserve_new(int dir_fd);
 void reserve_free(struct reserve *reserve);
 
-/* From now on it keeps something; until then the calls below do nothing. */
+/* From now on it keeps something; until then the calls below do nothing, also with NULL. */
 void reserve_begin(struct reserve *reserve);
 bool reserve_begun(const struct reserve *reserve);
 

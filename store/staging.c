@@ -110,10 +110,9 @@ int staging_open(struct store *store, uint64_t id, const struct timespec times[2
     int r = file == NULL ? 0 : move_to_host(store, file);
     if (r < 0)
         return r;
-    r = open_existing(store, id);
-    if (r != -ENOENT)
-        return r;
     cleanup_fd int fd = host_open(store, id, O_RDONLY | O_CREAT | O_EXCL);
+    if (fd == -EEXIST)
+        return open_existing(store, id);
     if (fd >= 0 && futimens(fd, times) < 0)
         return -errno;
     return steal_fd(&fd);

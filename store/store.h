@@ -318,9 +318,9 @@ int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, of
  * For who lets others read and write the bytes of a file past this process, with a file system of
  * his own: the host file that has them, a descriptor open for reading only, to be closed. `writes`:
  * the caller has declared a writer (store_writer_open()), and the file is unsealed or empty; if
- * need be the host file is made. Else -ENOENT says that there is none: then store_read() has the
- * bytes. Until nobody has it open for writing or mapped so, the file isn't sealed, whoever let go;
- * readers can keep it for ever. The process must ignore SIGIO.
+ * need be the host file is made; -EROFS. Else -ENOENT says that there is none: then store_read()
+ * has the bytes. Until nobody has it open for writing or mapped so, the file isn't sealed, whoever
+ * let go; readers can keep it for ever. The process must ignore SIGIO.
  */
 int store_staging_file(struct store *store, uint64_t id, bool writes);
 

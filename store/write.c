@@ -160,8 +160,12 @@ int store_staging_file(struct store *store, uint64_t id, bool writes)
     struct layout_record record;
     if (!writes)
         return staging_open(store, id, NULL);
-    reserve_begin(store->reserve);
-    (void)store_room_keep(store);
+    if (store->read_only)
+        return -EROFS;
+    if (!reserve_begun(store->reserve)) {
+        reserve_begin(store->reserve);
+        (void)store_room_keep(store);
+    }
     int r = ready_for_bytes(store, id);
     if (r == 0)
         r = record_look(store, id, &record);

@@ -23,6 +23,7 @@ struct backing {
     int backing_id; /* the kernel's number of the host file; 0: none */
     bool staged;    /* it is that of an unsealed file, and `inode` its number */
     ino_t inode;
+    bool by_users;                 /* somebody else than root has opened it for writing */
     bool busy;                     /* somebody is making that: wait */
     bool damaged;                  /* the content; opens fail */
     bool verifying;                /* its place is in `queue` or with the thread */
@@ -115,7 +116,7 @@ static void give_up(struct backings *backings, fuse_req_t req, struct backing *b
     backing->backing_id = 0;
     backings->count.evicted += !backing->staged;
     backings->count.now -= !backing->staged;
-    backing->staged = false;
+    backing->staged = backing->by_users = false;
 }
 
 /* ------------------------------------------------------------------- verify -- */
@@ -318,6 +319,7 @@ static int open_staged(struct backings *backings, fuse_req_t req, struct backing
         backings->count.staged++;
     }
     backing->passed -= !first;
+    backing->by_users |= writes && fuse_req_ctx(req)->uid != 0;
     open_passed(backings, backing, fi);
     return 0;
 }
@@ -389,13 +391,13 @@ void backings_close(struct backings *backings, fuse_req_t req, uint64_t id,
     tidy(backings, backing);
 }
 
-bool backings_written(struct backings *backings, uint64_t id)
+bool backings_written_by_users(struct backings *backings, uint64_t id)
 {
     if (backings == NULL)
         return false;
     with_mutex(&backings->lock);
     struct backing *backing = *find(backings, id);
-    return backing != NULL && backing->staged && backing->passed > 0;
+    return backing != NULL && backing->staged && backing->passed > 0 && backing->by_users;
 }
 
 void backings_forget(struct backings *backings, fuse_req_t req, uint64_t id)

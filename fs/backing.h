@@ -65,8 +65,8 @@ int backings_open(struct backings *backings, fuse_req_t req, uint64_t id, bool w
 void backings_close(struct backings *backings, fuse_req_t req, uint64_t id,
                     const struct fuse_file_info *fi);
 
-/* Whether the kernel may be writing it by itself now. */
-bool backings_written(struct backings *backings, uint64_t id);
+/* Whether the kernel may be writing it by itself now, for somebody else than root. */
+bool backings_written_by_users(struct backings *backings, uint64_t id);
 
 /* The kernel has no more use for `id` at the moment. To be called before the lease is dropped. */
 void backings_forget(struct backings *backings, fuse_req_t req, uint64_t id);

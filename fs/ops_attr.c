@@ -117,7 +117,7 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
     if (r == 0)
         r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, &now)
                                      : store_setattr(mount->store, id, which, &attr, &now);
-    if (r == 0 && attr_privileges(&now) != 0 && backings_written(mount->backings, id) &&
+    if (r == 0 && attr_privileges(&now) != 0 && backings_written_by_users(mount->backings, id) &&
         (r = privileges_given(&mount->privileges, &now)) < 0)
         (void)privileges_take(mount->store, id);
     if (r < 0)

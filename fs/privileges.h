@@ -6,7 +6,8 @@
  * see these writes. A file that has such bits when it is opened is written through us; here are
  * those that get them meanwhile: they lose them if the file was written afterwards, which its time
  * of modification tells. That is looked at when a writer closes it, and before its attributes are
- * changed. Root's writes take them too.
+ * changed. Root's writes leave them: so of files that root alone has opened for writing nothing is
+ * noted; of others, root's take them, too.
  *
  * Any thread may call.
  */
@@ -32,7 +33,8 @@ struct privileges {
 void privileges_init(struct privileges *privileges);
 void privileges_destroy(struct privileges *privileges);
 
-/* These are the attributes of a file now, that has such bits and that the kernel writes by itself.
+/* These are the attributes of a file now, that has such bits and that the kernel writes by itself
+ * for others than root.
  * -ENOMEM: then it must not have them. */
 int privileges_given(struct privileges *privileges, const struct store_attr *attr);
 

@@ -208,15 +208,22 @@ class PastTheDaemon:
         self.assertEqual(as_user(write) & 0o7777, 0o777)
 
     def test_set_uid_given_while_it_is_written(self):
-        """Kept if nothing is written afterwards, as by install(1)."""
-        for written in (False, True):
-            with open(self.mount / f"{written}", "wb", buffering=0) as file:
+        """Kept if nothing is written afterwards, as by install(1), or only by root."""
+
+        def write(path, more):
+            with open(path, "wb", buffering=0) as file:
                 file.write(content(100_000))
                 os.fchmod(file.fileno(), 0o6755)
-                if written:
+                if more:
                     file.write(b"more")
-            wait_sealed(self.mount / f"{written}")
-            self.assertEqual(os.stat(self.mount / f"{written}").st_mode & 0o7777, 0o555 if written else 0o6555)
+
+        os.mkdir(self.mount / "open")
+        os.chmod(self.mount / "open", 0o777)
+        for user, more in ((0, False), (0, True), (harness.NOBODY, False), (harness.NOBODY, True)):
+            path = self.mount / f"open/{user}{more}"
+            as_user(write, path, more, user=user)
+            wait_sealed(path)
+            self.assertEqual(os.stat(path).st_mode & 0o7777, 0o555 if user and more else 0o6555)
 
     def test_opened_before_and_after_sealing(self):
         bytes_ = content(3 * MIB)

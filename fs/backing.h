@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * backing.h: files whose content the kernel reads by itself, from a clone in the store's filesystem
- * (store_clone(), FUSE passthrough): no copy, no request, and a mapping doesn't need us alive.
+ * backing.h: files that the kernel reads and writes by itself (FUSE passthrough): no copy, no
+ * request, and a mapping doesn't need us alive. Of a large sealed record, it reads a clone in the
+ * store's filesystem (store_clone()); of a file that isn't sealed, it reads and writes the host
+ * file itself (store_staging_file()).
  *
  * What the kernel wants: all who have an inode open at the same time go the same way, through one
  * and the same backing file, or through its own cache; who comes and is answered otherwise gets
  * EIO. So it is counted here who has what open in which way. A record has one content for ever, and
- * so one clone; but a file that was opened before it was sealed goes through the cache, and
- * so do all that open it until the last of these has closed it.
+ * so one clone; but who opens a file while somebody has its host file open gets that one, also when
+ * it has been sealed meanwhile, because the content is the same; and who opens it while somebody
+ * has it open through the cache goes through the cache.
  *
  * A clone has pages of its own in the kernel's cache, which end with it. So the clones that were
  * closed last are kept, unless the record has lost its name: then they only take disk.
@@ -41,8 +44,15 @@
 
 struct backings;
 
-/* Keep up to `kept_most` clones. `ways` hears of it when the kernel refuses. NULL: no memory. */
-struct backings *backings_new(struct store *store, struct ways *ways, unsigned kept_most);
+/* Which files to hand over, and how many clones to keep that nobody has open. */
+struct backings_wish {
+    bool clones, staged;
+    unsigned kept_most;
+};
+
+/* `ways` hears of it when the kernel refuses. NULL: no memory. */
+struct backings *backings_new(struct store *store, struct ways *ways,
+                              const struct backings_wish *wish);
 void backings_free(struct backings *backings);
 
 /*
@@ -54,6 +64,9 @@ int backings_open(struct backings *backings, fuse_req_t req, uint64_t id, bool w
                   struct fuse_file_info *fi);
 void backings_close(struct backings *backings, fuse_req_t req, uint64_t id,
                     const struct fuse_file_info *fi);
+
+/* Whether the kernel may be writing it by itself now, for somebody else than root. */
+bool backings_written_by_users(struct backings *backings, uint64_t id);
 
 /* The kernel has no more use for `id` at the moment. To be called before the lease is dropped. */
 void backings_forget(struct backings *backings, fuse_req_t req, uint64_t id);

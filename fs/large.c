@@ -31,40 +31,67 @@ static bool has_admin_rights(void)
            (data[CAP_TO_INDEX(CAP_SYS_ADMIN)].effective & CAP_TO_MASK(CAP_SYS_ADMIN)) != 0;
 }
 
-/* Whether large records can be handed over to the kernel: NULL, or what is missing. */
-static const char *missing_for_passthrough(struct mount *mount, struct fuse_conn_info *conn,
-                                           char why[STORE_WHY_MAX])
+/* Whether the kernel can be handed files at all: NULL, or what is missing. */
+static const char *missing_for_passthrough(struct mount *mount, struct fuse_conn_info *conn)
 {
     if (mount->records != RECORDS_LARGE)
         return "the mount is tuned for small records";
-    if (mount->options->verify == STORE_VERIFY_ALWAYS)
-        return "verify=always, and the kernel compares nothing";
-    if (store_can_clone(mount->store, why) < 0)
-        return why;
     if (!has_admin_rights())
         return "no CAP_SYS_ADMIN, which passthrough needs";
     if (!fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH))
         return "the kernel has no FUSE passthrough";
-    conn->max_backing_stack_depth = 0; /* clones don't lie on a stacked filesystem */
-    mount->backings = backings_new(mount->store, &mount->ways, mount->options->clones);
-    if (mount->backings != NULL)
-        return NULL;
     fuse_unset_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
-    return "no memory";
+    return NULL;
+}
+
+/* The same for large records, before that. */
+static const char *missing_for_clones(struct mount *mount, char why[STORE_WHY_MAX])
+{
+    if (mount->records == RECORDS_LARGE && mount->options->verify == STORE_VERIFY_ALWAYS)
+        return "verify=always, and the kernel compares nothing";
+    return mount->records == RECORDS_LARGE && store_can_clone(mount->store, why) < 0 ? why : NULL;
+}
+
+static const char *missing_for_staged(struct mount *mount, char why[STORE_WHY_MAX])
+{
+    if (mount->options->read_only)
+        return "the mount is read-only";
+    return store_can_share_staging(mount->store, why) < 0 ? why : NULL;
+}
+
+static bool start_backings(struct mount *mount, struct fuse_conn_info *conn, bool clones,
+                           bool staged)
+{
+    const struct backings_wish wish = {clones, staged, mount->options->clones};
+    mount->backings = backings_new(mount->store, &mount->ways, &wish);
+    if (mount->backings == NULL)
+        return false;
+    (void)fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
+    conn->max_backing_stack_depth = 0; /* host files don't lie on a stacked filesystem */
+    return true;
 }
 
 void large_negotiate(struct mount *mount, struct fuse_conn_info *conn)
 {
-    char why[STORE_WHY_MAX], no_direct[STORE_WHY_MAX];
+    char why_clones[STORE_WHY_MAX], why_staged[STORE_WHY_MAX], no_direct[STORE_WHY_MAX];
     if (mount->records == RECORDS_LARGE)
         conn->max_write = TRANSFER_LARGE;
-    const char *missing = missing_for_passthrough(mount, conn, why);
+    const char *missing = missing_for_passthrough(mount, conn);
+    const char *no_clones = missing_for_clones(mount, why_clones);
+    const char *no_staged = missing != NULL ? missing : missing_for_staged(mount, why_staged);
+    no_clones = no_clones != NULL ? no_clones : missing;
+    if ((no_clones == NULL || no_staged == NULL) &&
+        !start_backings(mount, conn, no_clones == NULL, no_staged == NULL))
+        no_clones = no_staged = "no memory";
     bool direct =
         mount->records == RECORDS_LARGE && store_read_direct(mount->store, no_direct) == 0;
-    if (missing == NULL)
-        ways_set(&mount->ways, WAY_large, "reflink + passthrough", NULL);
-    else
-        ways_set(&mount->ways, WAY_large, direct ? "direct I/O" : "pread", "%s", missing);
+    ways_set(&mount->ways, WAY_large,
+             no_clones == NULL ? "reflink + passthrough"
+             : direct          ? "direct I/O"
+                               : "pread",
+             no_clones == NULL ? NULL : "%s", no_clones);
+    ways_set(&mount->ways, WAY_writing, no_staged == NULL ? "passthrough" : "through the daemon",
+             no_staged == NULL ? NULL : "%s", no_staged);
 }
 
 void large_read_ahead(struct mount *mount)

@@ -128,6 +128,7 @@ struct mount *mount_new(const struct mount_options *options)
     stats_init(&mount->stats);
     ways_init(&mount->ways);
     prune_init(&mount->prune);
+    privileges_init(&mount->privileges);
     tell_verify(mount);
     pthread_mutex_init(&mount->lock, NULL);
     pthread_cond_init(&mount->decided, NULL);
@@ -274,6 +275,7 @@ void mount_free(struct mount *mount)
     stats_destroy(&mount->stats);
     ways_destroy(&mount->ways);
     prune_destroy(&mount->prune);
+    privileges_destroy(&mount->privileges);
     free(mount);
 }
 

@@ -15,6 +15,7 @@
 #include "metrics.h"
 #include "mode.h"
 #include "options.h"
+#include "privileges.h"
 #include "prune.h"
 #include "stats.h"
 #include "store/store.h"
@@ -39,7 +40,8 @@ struct mount {
     struct ways ways;
     dev_t device; /* of what we mounted, as in /proc/self/mountinfo */
     struct prune prune;
-    enum records_mode records;   /* what it is tuned for; known before INIT is answered */
+    enum records_mode records; /* what it is tuned for; known before INIT is answered */
+    struct privileges privileges;
     struct backings *backings;   /* NULL: the kernel reads no records by itself */
     struct companion *companion; /* NULL: without our rights there is none */
     struct inbox *inbox;         /* NULL: none is wanted */

@@ -4,7 +4,9 @@
 #include <errno.h>
 
 #include "attr.h"
+#include "backing.h"
 #include "node.h"
+#include "privileges.h"
 #include "reply.h"
 #include "sealing.h"
 
@@ -109,11 +111,15 @@ void ops_setattr(fuse_req_t req, fuse_ino_t id, struct stat *wanted, int to_set,
     struct store_attr attr, now;
     unsigned which = attr_from_setattr(wanted, to_set, &attr);
     int r = 0;
-    if (to_set & FUSE_SET_ATTR_KILL_SUID)
+    if (privileges_abused(&mount->privileges, mount->store, id) ||
+        (to_set & FUSE_SET_ATTR_KILL_SUID))
         r = without_privileges(mount->store, id, &which, &attr);
     if (r == 0)
         r = (which & STORE_SET_SIZE) ? set_size(mount, id, which, &attr, &now)
                                      : store_setattr(mount->store, id, which, &attr, &now);
+    if (r == 0 && attr_privileges(&now) != 0 && backings_written_by_users(mount->backings, id) &&
+        (r = privileges_given(&mount->privileges, &now)) < 0)
+        (void)privileges_take(mount->store, id);
     if (r < 0)
         reply_result(req, r);
     else

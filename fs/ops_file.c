@@ -7,6 +7,7 @@
 #include "backing.h"
 #include "buffer.h"
 #include "node.h"
+#include "privileges.h"
 #include "push.h"
 #include "refresh.h"
 #include "reply.h"
@@ -25,19 +26,6 @@ static bool kills_privileges(const struct fuse_file_info *fi)
     (void)fi;
     return true;
 #endif
-}
-
-/* 1 if there were some. */
-static int kill_privileges(struct store *store, uint64_t id)
-{
-    struct store_attr attr;
-    int r = store_getattr(store, id, &attr);
-    uint32_t killed = r < 0 ? 0 : attr_privileges(&attr);
-    if (killed == 0)
-        return r;
-    attr.mode = attr.full_mode & ~killed;
-    r = store_setattr(store, id, STORE_SET_MODE, &attr, &attr);
-    return r < 0 ? r : 1;
 }
 
 void ops_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -101,7 +89,7 @@ void ops_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off
     else if (r == -EPERM)
         sealing_refused(mount, id);
     if (r == 0 && kills_privileges(fi))
-        r = kill_privileges(mount->store, id);
+        r = privileges_take(mount->store, id);
     if (r < 0) {
         reply_result(req, r);
         return;
@@ -140,7 +128,7 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t 
     if (r == 0)
         sealing_written(mount, id);
     /* This request does not tell whether the caller has CAP_FSETID, but root mostly has. */
-    if (r == 0 && fuse_req_ctx(req)->uid != 0 && kill_privileges(mount->store, id) == 1)
+    if (r == 0 && fuse_req_ctx(req)->uid != 0 && privileges_take(mount->store, id) == 1)
         mount_attr_changed(mount, id); /* the kernel asks again only for size and times */
     reply_result(req, r);
 }

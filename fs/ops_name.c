@@ -115,7 +115,7 @@ static void reply_created(fuse_req_t req, struct mount *mount, const struct stor
     }
     struct fuse_entry_param entry = attr_to_entry(attr);
     request_open_flags(fi);
-    r = backings_open(mount->backings, req, attr->id, true, fi);
+    r = backings_open(mount->backings, req, attr->id, writes, fi);
     if (r < 0) {
         if (writes)
             store_writer_close(mount->store, attr->id);

@@ -7,6 +7,7 @@
 #include "backing.h"
 #include "node.h"
 #include "prewalk.h"
+#include "privileges.h"
 
 struct mount *request_begin(fuse_req_t req, enum metrics_op op)
 {
@@ -41,8 +42,12 @@ void request_closed(struct mount *mount, fuse_req_t req, uint64_t id,
                     const struct fuse_file_info *fi)
 {
     backings_close(mount->backings, req, id, fi);
-    if (request_writes(fi))
-        store_writer_close(mount->store, id);
+    if (!request_writes(fi))
+        return;
+    if (privileges_abused(&mount->privileges, mount->store, id) &&
+        privileges_take(mount->store, id) == 1)
+        mount_attr_changed(mount, id);
+    store_writer_close(mount->store, id);
 }
 
 void reply_result(fuse_req_t req, int result)

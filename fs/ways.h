@@ -15,6 +15,7 @@
     X(records, "what the mount is tuned for")                        \
     X(open, "how files are opened")                                  \
     X(large, "how the content of large records gets into a mapping") \
+    X(writing, "how the bytes of a new file are written")            \
     X(requests, "how requests come from the kernel")                 \
     X(readahead, "what the kernel reads ahead")                      \
     X(verify, "when content is compared with its checksum")

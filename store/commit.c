@@ -319,6 +319,7 @@ void commit_clean(struct commit *commit, const struct layer *layer)
          change = layer_next(change))
         if (is_cleared(change))
             keeper_reap(store->keeper, id_of(change));
+    (void)store_room_keep(store); /* which is less by now */
 }
 
 void commit_free(struct commit *commit)

@@ -18,6 +18,9 @@ void keeper_free(struct keeper *keeper);
 
 /* Seal a file for which seal_begin() was done, then seal_end(). */
 void keeper_seal(struct keeper *keeper, uint64_t id);
+/* Try it again by seal_again(), a moment later, then after longer and longer ones: nobody tells
+ * when the last mapping of a file ends. */
+void keeper_seal_later(struct keeper *keeper, uint64_t id);
 /* Remove an orphan, unless somebody holds it by then. NULL: the store could not be opened, the next
  * start does. */
 void keeper_reap(struct keeper *keeper, uint64_t id);

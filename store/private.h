@@ -12,6 +12,7 @@
 struct keeper;
 struct leases;
 struct pending;
+struct reserve;
 struct staged;
 struct sweeps;
 struct unsealed;
@@ -36,6 +37,7 @@ struct store {
     struct writer *writer;           /* runs the transactions */
     struct pending *pending;         /* changes that are visible and not committed */
     struct staged *staged;           /* bytes of small unsealed files */
+    struct reserve *reserve;         /* room for what was promised, once others write past us */
     struct leases *leases;           /* who holds which record */
     _Atomic bool lease_refused;      /* and that was told */
     struct writers *writers;         /* who writes which staged file */
@@ -80,6 +82,10 @@ int store_transact_alone(struct store *store, writer_fn *change, void *arg, size
 int store_room(struct store *store, uint64_t bytes);
 /* The same for who keeps one: it is for him that the rest is kept. */
 int store_room_promised(struct store *store, uint64_t bytes);
+
+/* In who has just made a promise, or kept one: others who write past us shall not take the room for
+ * what is promised. -ENOSPC: they have. */
+int store_room_keep(struct store *store);
 
 /* A line for the log. */
 void store_warn(struct store *store, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -148,6 +148,8 @@ struct sealing {
     size_t size; /* bytes */
     bool inside; /* they go into the record */
     bool hosted; /* and are in a host file, too */
+    bool idle;   /* if it is held, only if nobody has it open at all: he would miss what is written
+                  * to it later */
     char bytes[LAYOUT_INLINE_LIMIT];
 };
 
@@ -163,14 +165,12 @@ static int seal_change(struct view *view, void *arg)
     r = staging_attr(store, &attr);
     if (r < 0 && r != -ENOENT)
         return r;
-    if (r == 0) {
-        record.atime = layout_time(attr.atime);
+    if (r == 0)
         record.mtime = layout_time(attr.mtime);
-    }
     record.ctime = layout_now();
     record.size = sealing->size;
     /* What has arrived may just be moved to the host, by the commit. */
-    sealing->hosted |= (record.flags & RECORD_ARRIVED) != 0;
+    sealing->hosted |= sealing->size > 0 && (record.flags & RECORD_ARRIVED) != 0;
     record.flags =
         (uint8_t)((record.flags & LAYOUT_HELD) |
                   (sealing->inside ? sealing->hosted ? RECORD_HOSTED : 0 : RECORD_FINAL));
@@ -181,16 +181,26 @@ static int seal_change(struct view *view, void *arg)
     return record_replace(store, view, sealing->id, &record, sealing->bytes);
 }
 
+static bool is_held(struct store *store, uint64_t id)
+{
+    struct layout_record record;
+    return record_look(store, id, &record) == 0 && (record.flags & LAYOUT_HELD);
+}
+
 /* What the record takes is read before, not in the order of changes. */
 static int look(struct sealing *sealing)
 {
     struct store *store = sealing->store;
     struct store_attr attr = {.id = sealing->id};
+    if (staging_is_open(store, sealing->id, sealing->idle && is_held(store, sealing->id)))
+        return -EBUSY;
     int r = staging_attr(store, &attr);
     if (r == -ENOENT)
         attr.size = 0;
     else if (r < 0)
         return r;
+    else if (attr.size > STORE_FILE_MAX)
+        return -EFBIG;
     sealing->size = attr.size;
     sealing->inside = attr.size <= store->inline_max;
     int room = store_room(store, sealing->inside ? attr.size : content_cost(store, attr.size));
@@ -202,9 +212,9 @@ static int look(struct sealing *sealing)
 
 /* Nobody may be writing the file. The bytes stay where they are until the commit, if it takes them
  * from there. */
-static int seal_bytes(struct store *store, uint64_t id)
+static int seal_bytes(struct store *store, uint64_t id, bool idle)
 {
-    struct sealing sealing = {.store = store, .id = id};
+    struct sealing sealing = {.store = store, .id = id, .idle = idle};
     int r = look(&sealing);
     if (r < 0)
         return r;
@@ -212,13 +222,15 @@ static int seal_bytes(struct store *store, uint64_t id)
         sealing.hosted = sealing.size > 0 && staging_is_hosted(store, id);
     else
         atomic_fetch_add(&store->promised, content_cost(store, sealing.size));
-    r = store_change(store, seal_change, &sealing);
+    r = sealing.inside ? 0 : store_room_keep(store);
+    if (r == 0)
+        r = store_change(store, seal_change, &sealing);
     if (r < 0 && !sealing.inside)
         atomic_fetch_sub(&store->promised, content_cost(store, sealing.size));
     /* A host file, even if it has just been made by an fsync, is needed until the commit, unless
      * there is nothing in it. */
     if (r == 0 && sealing.size == 0)
-        (void)staging_remove(store, id);
+        staging_remove_idle(store, id);
     else if (r == 0 && sealing.inside && !sealing.hosted)
         staging_drop(store, id);
     return r;
@@ -236,22 +248,29 @@ void seal_tell(struct store *store, uint64_t id)
         store->sealed(store->arg, id);
 }
 
+static void warn_unsealed(struct store *store, uint64_t id, int error)
+{
+    store_warn(store, "cannot seal file %llu, it stays in the staging area: %s",
+               (unsigned long long)id, strerror(-error));
+}
+
 void seal_finish(struct store *store, uint64_t id)
 {
-    int r = seal_bytes(store, id);
+    int r = seal_bytes(store, id, true);
     end(store, id);
     if (r == -ENOENT) /* removed meanwhile */
         return;
-    if (r < 0)
-        store_warn(store, "cannot seal file %llu, it stays in the staging area: %s",
-                   (unsigned long long)id, strerror(-r));
-    else {
+    if (r == -EBUSY) {
+        keeper_seal_later(store->keeper, id);
+    } else if (r < 0) {
+        warn_unsealed(store, id, r);
+    } else {
         seal_tell(store, id);
         store_hurry(store);
     }
 }
 
-int store_seal(struct store *store, uint64_t id)
+static int seal_now(struct store *store, uint64_t id, bool idle)
 {
     if (store->read_only)
         return -EROFS;
@@ -271,7 +290,32 @@ int store_seal(struct store *store, uint64_t id)
             return -ENOMEM;
         file->sealing = true;
     }
-    int r = seal_bytes(store, id);
+    int r = seal_bytes(store, id, idle);
     end(store, id);
+    if (r == -EBUSY)
+        keeper_seal_later(store->keeper, id);
     return r;
+}
+
+int store_seal(struct store *store, uint64_t id)
+{
+    return seal_now(store, id, false);
+}
+
+void seal_again(struct store *store, uint64_t id)
+{
+    struct layout_record record;
+    if (record_look(store, id, &record) < 0 || !record_is_open(&record))
+        return;
+    if (record.nlink == 0) {
+        keeper_seal_later(store->keeper, id);
+        return;
+    }
+    if ((record.flags & LAYOUT_HELD) && unsealed_lately(store, id))
+        return;
+    int r = seal_now(store, id, true);
+    if (r == 0)
+        seal_tell(store, id);
+    else if (r != -EBUSY && r != -ENOENT)
+        warn_unsealed(store, id, r);
 }

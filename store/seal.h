@@ -20,6 +20,9 @@ void writers_leave(struct store *store, uint64_t id);
 /* Tell the users that a file was sealed behind their backs. */
 void seal_tell(struct store *store, uint64_t id);
 
+/* Once more, after -EBUSY: another process has the bytes open for writing, or mapped. */
+void seal_again(struct store *store, uint64_t id);
+
 /* The keeper's part of sealing in the background: seal, tell the users, let waiters go on. */
 void seal_finish(struct store *store, uint64_t id);
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -89,6 +90,50 @@ static int to_host(struct store *store, uint64_t id, int flags)
     struct staged_file *file = in_memory(store, id);
     int r = file == NULL ? 0 : move_to_host(store, file);
     return r < 0 ? r : host_open(store, id, flags);
+}
+
+/* A file that was removed while somebody waited for it is no file of ours any more. */
+static int open_existing(struct store *store, uint64_t id)
+{
+    struct stat st;
+    cleanup_fd int fd = host_open(store, id, O_RDONLY);
+    if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_nlink == 0))
+        return -ENOENT;
+    return steal_fd(&fd);
+}
+
+int staging_open(struct store *store, uint64_t id, const struct timespec times[2])
+{
+    with_staged(store);
+    struct staged_file *file = in_memory(store, id);
+    if (times == NULL)
+        return file != NULL ? -ENOENT : open_existing(store, id);
+    int r = file == NULL ? 0 : move_to_host(store, file);
+    if (r < 0)
+        return r;
+    cleanup_fd int fd = host_open(store, id, O_RDONLY | O_CREAT | O_EXCL);
+    if (fd == -EEXIST)
+        return open_existing(store, id);
+    if (fd >= 0 && futimens(fd, times) < 0)
+        return -errno;
+    return steal_fd(&fd);
+}
+
+/* A lease on the host file; -EAGAIN: somebody has it open in a way that doesn't go with it. Until
+ * it is closed, who opens it waits. */
+static int lease(struct store *store, uint64_t id, int kind)
+{
+    cleanup_fd int fd = host_open(store, id, O_RDONLY);
+    /* Who opens the file meanwhile has a signal sent to us; SIGIO would end us, SIGURG does not. */
+    if (fd >= 0 && (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, kind) < 0))
+        return -errno;
+    return steal_fd(&fd);
+}
+
+bool staging_is_open(struct store *store, uint64_t id, bool to_read)
+{
+    cleanup_fd int fd = lease(store, id, to_read ? F_WRLCK : F_RDLCK);
+    return fd == -EAGAIN;
 }
 
 int staging_settle(struct store *store)
@@ -192,7 +237,7 @@ int staging_times(struct store *store, uint64_t id, const struct timespec times[
         clock_gettime(CLOCK_REALTIME, &file->ctime);
         return 0;
     }
-    cleanup_fd int fd = host_open(store, id, O_WRONLY);
+    cleanup_fd int fd = host_open(store, id, O_RDONLY);
     if (fd < 0)
         return fd;
     return futimens(fd, times) < 0 ? -errno : 0;
@@ -206,6 +251,16 @@ int staging_remove(struct store *store, uint64_t id)
     else if (unlinkat(store->staging_fd, name_of(id).text, 0) < 0 && errno != ENOENT)
         return -errno;
     return 0;
+}
+
+void staging_remove_idle(struct store *store, uint64_t id)
+{
+    with_staged(store);
+    cleanup_fd int fd = lease(store, id, F_WRLCK);
+    if (in_memory(store, id) != NULL)
+        staged_remove(store->staged, id);
+    else if (fd != -EAGAIN)
+        (void)unlinkat(store->staging_fd, name_of(id).text, 0);
 }
 
 void staging_drop(struct store *store, uint64_t id)
@@ -296,7 +351,6 @@ int staging_attr(struct store *store, struct store_attr *attr)
         return r;
     attr->size = (uint64_t)st.st_size;
     attr->blocks = (uint64_t)st.st_blocks;
-    attr->atime = st.st_atim;
     attr->mtime = st.st_mtim;
     if (later(st.st_ctim, attr->ctime))
         attr->ctime = st.st_ctim;

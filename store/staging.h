@@ -7,6 +7,10 @@
  * is removed; a staged record without bytes is empty. A host file is opened for each use: that
  * costs 2 us, and no state that a crash could lose.
  *
+ * Others may have a host file open, by staging_open(). Then they see and make its bytes without our
+ * doing, and go on with that after our end; the kernel knows of them, and it is asked by a lease
+ * (fcntl(2)) that is given back at once. So the process must ignore SIGIO.
+ *
  * All return -ENOENT if the file has no bytes, unless they say otherwise. Any thread may call.
  */
 #ifndef STORE_STAGING_H
@@ -33,8 +37,20 @@ int staging_attr(struct store *store, struct store_attr *attr);
 int staging_payload(struct store *store, uint64_t id, struct payload *payload);
 void staging_payload_done(struct payload *payload);
 
+/*
+ * The host file, open for reading; who has it may let others open it for writing past us. With
+ * `times` it is made if there is none, with these (of access, of modification), and bytes in memory
+ * go there; with NULL they are -ENOENT.
+ */
+int staging_open(struct store *store, uint64_t id, const struct timespec times[2]);
+/* Whether somebody has the host file open for writing, or mapped so: he could go on. With
+ * `to_read` also if it is open for reading. */
+bool staging_is_open(struct store *store, uint64_t id, bool to_read);
+
 /* Remove the bytes. Not being there is no error. */
 int staging_remove(struct store *store, uint64_t id);
+/* The same for a file that may take bytes again, unless somebody has the host file open. */
+void staging_remove_idle(struct store *store, uint64_t id);
 /* The same if they are in memory: a host file may be needed after a crash. */
 void staging_drop(struct store *store, uint64_t id);
 /* Whether they are in a host file. */

@@ -15,6 +15,7 @@
 #include "opening.h"
 #include "pending.h"
 #include "reap.h"
+#include "reserve.h"
 #include "seal.h"
 #include "staged.h"
 #include "staging.h"
@@ -81,10 +82,11 @@ static int start_threads(const struct opening *opening, struct store *store)
     store->leases = leases_new(options->leases_max);
     store->writers = writers_new();
     store->staged = staged_new(pending_bytes / 2);
+    store->reserve = reserve_new(store->dir_fd);
     store->unsealed_files = unsealed_new();
     store->sweeps = sweeps_new();
     bool memory = store->leases != NULL && store->writers != NULL && store->staged != NULL &&
-                  store->unsealed_files != NULL && store->sweeps != NULL;
+                  store->reserve != NULL && store->unsealed_files != NULL && store->sweeps != NULL;
     int r = memory ? 0 : -ENOMEM;
     if (r == 0)
         r = writer_start(store->env, store->transaction_max, meta_save, store, &store->writer);
@@ -172,6 +174,7 @@ void store_close(struct store *store)
     staged_free(store->staged);
     unsealed_free(store->unsealed_files);
     sweeps_free(store->sweeps);
+    reserve_free(store->reserve);
     leases_free(store->leases);
     verified_free(store->verified);
     env_close(store->env);
@@ -215,17 +218,32 @@ struct transaction {
     size_t bytes;
 };
 
+/* Some hundred pages of the tree and of LMDB's free list. */
+#define TREE_RESERVE ((uint64_t)2 << 20)
+
+/* Bytes; as many as can be, if it can't be told. */
+static uint64_t disk_free(struct store *store)
+{
+    struct statvfs fs;
+    return fstatvfs(store->dir_fd, &fs) < 0 ? UINT64_MAX : (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
 static int run(void *arg)
 {
     struct transaction *transaction = arg;
-    return writer_run(transaction->store->writer, transaction->change, transaction->arg,
-                      transaction->bytes);
+    struct store *store = transaction->store;
+    int r = writer_run(store->writer, transaction->change, transaction->arg, transaction->bytes);
+    /* What LMDB says when the disk takes only a part of what it writes. */
+    return r == -EIO && disk_free(store) < transaction->bytes + TREE_RESERVE ? -ENOSPC : r;
 }
 
 static int run_with_room(void *arg)
 {
     struct transaction *transaction = arg;
-    return trim_until(transaction->store, run, transaction);
+    int r = trim_until(transaction->store, run, transaction);
+    if (r == -ENOSPC && reserve_release(transaction->store->reserve))
+        r = run(transaction);
+    return r;
 }
 
 int store_transact(struct store *store, writer_fn *change, void *arg, size_t bytes)
@@ -266,9 +284,6 @@ int store_sync(struct store *store)
     return store->read_only ? 0 : pending_sync(store->pending);
 }
 
-/* Some hundred pages of the tree and of LMDB's free list. */
-#define TREE_RESERVE ((uint64_t)2 << 20)
-
 /* Pages that a change of the tree makes new, at most: those on the way to a record, to an entry and
  * to an orphan. */
 #define CHANGE_PAGES 8
@@ -290,25 +305,53 @@ struct room {
 static int has_room(void *arg)
 {
     struct room *room = arg;
-    struct statvfs fs;
-    if (fstatvfs(room->store->dir_fd, &fs) < 0)
-        return -errno;
+    uint64_t there = disk_free(room->store), kept = reserve_bytes(room->store->reserve);
     uint64_t wanted = room->bytes + (room->promise ? promises(room->store) + TREE_RESERVE : 0);
-    return (uint64_t)fs.f_bavail * fs.f_frsize < wanted ? -ENOSPC : 0;
+    return there < wanted && there + kept < wanted ? -ENOSPC : 0;
 }
 
 int store_room_promised(struct store *store, uint64_t bytes)
 {
     struct room room = {store, bytes, false};
-    return trim_until(store, has_room, &room);
+    int r = trim_until(store, has_room, &room);
+    if (r == 0)
+        reserve_let(store->reserve, bytes + TREE_RESERVE / 2);
+    return r;
+}
+
+/* Beside promises; bytes. With so much, nobody fills the disk before we look the next time. */
+#define PLENTY ((uint64_t)256 << 20)
+
+/* What they may take of the reserve in the moments when it is let go to be used; bytes. */
+#define EATEN ((uint64_t)32 << 20)
+
+bool store_has_plenty(struct store *store)
+{
+    struct room room = {store, PLENTY, true};
+    return has_room(&room) == 0;
+}
+
+int store_room_keep(struct store *store)
+{
+    struct reserve *reserve = store->reserve;
+    if (!reserve_begun(reserve))
+        return 0;
+    if (store_has_plenty(store))
+        return reserve_keep(reserve, TREE_RESERVE);
+    uint64_t needed = promises(store) + TREE_RESERVE;
+    if (reserve_keep(reserve, needed + EATEN) == 0 || reserve_keep(reserve, needed) == 0)
+        return 0;
+    (void)reserve_keep(reserve, TREE_RESERVE);
+    return -ENOSPC;
 }
 
 int store_room(struct store *store, uint64_t bytes)
 {
     struct room room = {store, bytes, true};
     int r = has_room(&room);
-    if (r == -ENOSPC)
-        r = store_sync(store);
+    if (r != -ENOSPC)
+        return r;
+    r = store_sync(store);
     return r < 0 ? r : trim_until(store, has_room, &room);
 }
 

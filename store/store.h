@@ -334,6 +334,25 @@ ssize_t store_write(struct store *store, uint64_t id, const void *buffer, size_t
 int store_fallocate(struct store *store, uint64_t id, int mode, off_t offset, off_t length);
 
 /*
+ * For who lets others read and write the bytes of a file past this process, with a file system of
+ * his own: the host file that has them, a descriptor open for reading only, to be closed. `writes`:
+ * the caller has declared a writer (store_writer_open()), and the file is unsealed or empty; if
+ * need be the host file is made; -EROFS. Else -ENOENT says that there is none: then store_read()
+ * has the bytes. Until nobody has it open for writing or mapped so, the file isn't sealed, whoever
+ * let go; readers can keep it for ever. The process must ignore SIGIO.
+ */
+int store_staging_file(struct store *store, uint64_t id, bool writes);
+
+/* Whether the disk has so much room that this may be done: who writes past this process isn't told
+ * in time that there is none, and free pages of the store aren't given to him. */
+bool store_has_plenty(struct store *store);
+
+/* Whether it can be done here at all: 0, or an error, and `why` says in half a sentence what is
+ * missing.
+ */
+int store_can_share_staging(struct store *store, char why[STORE_WHY_MAX]);
+
+/*
  * Wait until everything that is visible now is durable: all changes so far, but for the content of
  * unsealed files. Many who wait share one commit. An error says that it isn't, and why: -ENOSPC,
  * -EIO; it stays visible, and with -ENOSPC it is tried again until it succeeds. From then on

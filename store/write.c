@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* write.c: changes to a record itself: its attributes, and the bytes of a file not yet sealed. */
 #include <fcntl.h>
+#include <stdio.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include "record.h"
+#include "reserve.h"
 #include "seal.h"
 #include "staging.h"
 #include "tree.h"
@@ -136,6 +140,46 @@ static int change_bytes(struct store *store, uint64_t id,
     if (r == 0)
         r = change(store, id, bytes);
     writers_leave(store, id);
+    return r;
+}
+
+int store_staging_file(struct store *store, uint64_t id, bool writes)
+{
+    struct layout_record record;
+    if (!writes)
+        return staging_open(store, id, NULL);
+    if (store->read_only)
+        return -EROFS;
+    if (!reserve_begun(store->reserve)) {
+        reserve_begin(store->reserve);
+        (void)store_room_keep(store);
+    }
+    int r = unseal(store, id, UINT64_MAX);
+    if (r == 0)
+        r = record_look(store, id, &record);
+    if (r < 0)
+        return r;
+    const struct timespec times[2] = {layout_timespec(record.atime), layout_timespec(record.mtime)};
+    return staging_open(store, id, times);
+}
+
+int store_can_share_staging(struct store *store, char why[STORE_WHY_MAX])
+{
+    struct statfs fs;
+    if (fstatfs(store->staging_fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC) {
+        /* Each page of a mapping that is written again needs new blocks, also of LMDB's lock file,
+         * and finding none is SIGBUS. */
+        snprintf(why, STORE_WHY_MAX, "on btrfs, who fills the disk past us would end us");
+        return -EOPNOTSUPP;
+    }
+    cleanup_fd int fd = openat(store->staging_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int r = fd < 0 ? -errno : 0;
+    /* The descriptor itself is one that is open for writing. */
+    if (r == 0 && (fcntl(fd, F_SETLEASE, F_RDLCK) == 0 || errno != EAGAIN))
+        r = -EOPNOTSUPP;
+    if (r < 0)
+        snprintf(why, STORE_WHY_MAX, "leases in the store's directory don't work: %s",
+                 strerror(-r));
     return r;
 }
 

@@ -77,7 +77,7 @@ class File:
             self.sizes.append((number, end))
 
     def zero(self, number, offset, length):
-        length = min(length, max(0, self.size - offset))
+        length = max(0, min(length, self.size - offset))
         self.write(number, offset, bytes(length))
 
     def truncate(self, number, size):

@@ -35,6 +35,7 @@ class Mode(NamedTuple):
 MODES = {
     "default": Mode((), False),
     "sync": Mode(("sync",), True),
+    "large": Mode(("records=large",), False),
 }
 
 

@@ -2,6 +2,7 @@
 /* Sealing: when a file's content becomes final, who may still write, and what is kept. */
 #include "support.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <xxhash.h>
 
@@ -573,8 +574,94 @@ static void file_published_while_its_writer_lets_go_is_sealed(void **state)
     }
 }
 
+/* The host file, as somebody else has it who got its descriptor. */
+static int open_past_the_store(struct store *store, uint64_t id, bool writes, int flags)
+{
+    char path[64];
+    int fd = store_staging_file(store, id, writes);
+    if (fd < 0)
+        return fd;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int other = open(path, flags | O_CLOEXEC);
+    must(other >= 0);
+    close(fd);
+    return other;
+}
+
+static void file_written_past_the_store_is_not_final(void **state)
+{
+    struct fixture *fixture = *state;
+    struct store *store = fixture->store;
+    const char *bytes = "some bytes that nobody has seen pass by";
+    uint64_t id = create(store, ROOT, "file");
+    assert_int_equal(store_staging_file(store, id, false), -ENOENT);
+    assert_int_equal(store_writer_open(store, id), 0);
+    int writer = open_past_the_store(store, id, true, O_RDWR);
+    int reader = open_past_the_store(store, id, false, O_RDONLY);
+    assert_true(writer >= 0 && reader >= 0);
+    store_writer_close(store, id);
+    assert_int_equal(store_seal(store, id), -EBUSY);
+    assert_int_equal(write(writer, bytes, strlen(bytes)), strlen(bytes));
+    assert_int_equal(attr_of(store, id).size, strlen(bytes));
+    assert_false(is_sealed(store, id));
+    close(writer);
+    assert_true(gets_sealed(fixture, id));
+    assert_int_equal(store_sync(store), 0);
+    assert_true(has_hash(store, id, bytes, strlen(bytes)));
+    char buffer[64];
+    assert_int_equal(pread(reader, buffer, sizeof(buffer), 0), strlen(bytes));
+    assert_memory_equal(buffer, bytes, strlen(bytes));
+    close(reader);
+    assert_int_equal(store_staging_file(store, id, false), -ENOENT);
+}
+
+static void what_is_in_memory_goes_to_the_host_file(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    uint64_t id = write_unsealed(store, ROOT, "file", "12345", 5);
+    struct store_attr before = attr_of(store, id);
+    assert_int_equal(store_staging_file(store, id, false), -ENOENT);
+    assert_int_equal(store_writer_open(store, id), 0);
+    int writer = open_past_the_store(store, id, true, O_WRONLY);
+    assert_int_equal(attr_of(store, id).mtime.tv_sec, before.mtime.tv_sec);
+    assert_int_equal(attr_of(store, id).mtime.tv_nsec, before.mtime.tv_nsec);
+    assert_int_equal(pwrite(writer, "678", 3, 5), 3);
+    assert_int_equal(store_write(store, id, "9", 1, 8), 1);
+    close(writer);
+    store_writer_close(store, id);
+    assert_int_equal(store_seal(store, id), 0);
+    char buffer[16] = "";
+    assert_int_equal(store_read(store, id, buffer, sizeof(buffer), 0), 9);
+    assert_string_equal(buffer, "123456789");
+}
+
+/* The host file that a reader has open is the one that the next writer gets. */
+static void empty_file_keeps_its_host_file_for_a_reader(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    uint64_t id = create(store, ROOT, "file");
+    assert_int_equal(store_writer_open(store, id), 0);
+    close(open_past_the_store(store, id, true, O_WRONLY));
+    int reader = open_past_the_store(store, id, false, O_RDONLY);
+    store_writer_close(store, id);
+    assert_int_equal(store_seal(store, id), 0);
+    assert_true(is_sealed(store, id));
+    assert_int_equal(store_sync(store), 0);
+    assert_int_equal(store_writer_open(store, id), 0);
+    int writer = open_past_the_store(store, id, true, O_WRONLY);
+    assert_int_equal(write(writer, "new", 3), 3);
+    char buffer[4];
+    assert_int_equal(pread(reader, buffer, sizeof(buffer), 0), 3);
+    close(writer);
+    close(reader);
+    store_writer_close(store, id);
+    assert_int_equal(store_seal(store, id), 0);
+    assert_int_equal(attr_of(store, id).size, 3);
+}
+
 int main(void)
 {
+    signal(SIGIO, SIG_IGN); /* see store_staging_file() */
     const struct CMUnitTest tests[] = {
         test_with_store(file_of_every_size_is_sealed_with_its_hash),
         test_with_store(sealed_file_refuses_all_writing),
@@ -595,6 +682,9 @@ int main(void)
         test_with_store(file_removed_while_it_is_sealed_leaves_nothing),
         test_with_store(writer_is_refused_or_heard),
         test_with_store(nobody_sees_a_file_without_its_bytes_while_it_is_sealed),
+        test_with_store(file_written_past_the_store_is_not_final),
+        test_with_store(what_is_in_memory_goes_to_the_host_file),
+        test_with_store(empty_file_keeps_its_host_file_for_a_reader),
         test_with_store(file_published_while_its_writer_lets_go_is_sealed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,15 +8,12 @@
 #include "attr.h"
 #include "metrics.h"
 #include "store/util.h"
+#include "verifier.h"
 
 #define BUCKETS 1024
 
 /* In fi->fh: what RELEASE has to take back. */
 enum way { NOT_COUNTED = 0, CACHED = 1, PASSTHROUGH = 2 };
-
-/* Clones that wait to be compared; each has a descriptor open. Beyond that a record is opened
- * through the cache. */
-#define QUEUED_MOST 512
 
 struct backing {
     uint64_t id;
@@ -26,32 +23,26 @@ struct backing {
     bool by_users;                 /* somebody else than root has opened it for writing */
     bool busy;                     /* somebody is making that: wait */
     bool damaged;                  /* the content; opens fail */
-    bool verifying;                /* its place is in `queue` or with the thread */
+    bool verifying;                /* its clone is with the verifier */
     unsigned passed;               /* how often it is open through the host file */
     unsigned cached;               /* how often it is open through the kernel's cache */
     unsigned waiting;              /* who waits until it is not busy */
-    struct store_clone clone;      /* while verifying */
     struct backing *next;          /* in its bucket */
     struct backing *older, *newer; /* in the order of their last close, if kept and not open */
-    struct backing *queued;        /* the next to be verified */
 };
 
 struct backings {
     struct store *store;
     struct ways *ways;
     struct backings_wish wish;
-    atomic_bool stop;
+    struct verifier *verifier;
     atomic_bool refused; /* the kernel doesn't take host files */
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
     struct backing *buckets[BUCKETS];
     struct backing *oldest, *newest;
-    unsigned kept;         /* in that list */
-    struct backing *queue; /* to be verified */
-    unsigned queued;
-    bool running; /* the verifier's thread */
-    pthread_t verifier;
+    unsigned kept; /* in that list */
     struct {
         uint64_t made, hits, evicted, refused;
         uint64_t now;
@@ -119,53 +110,15 @@ static void give_up(struct backings *backings, fuse_req_t req, struct backing *b
     backing->staged = backing->by_users = false;
 }
 
-/* ------------------------------------------------------------------- verify -- */
-
-static bool stopping(void *arg)
-{
-    struct backings *backings = arg;
-    return atomic_load_explicit(&backings->stop, memory_order_relaxed);
-}
-
-static void *verify(void *arg)
+/* For the verifier. */
+static void note_verified(void *arg, uint64_t id, bool damaged)
 {
     struct backings *backings = arg;
     with_mutex(&backings->lock);
-    while (!stopping(backings)) {
-        struct backing *backing = backings->queue;
-        if (backing == NULL) {
-            pthread_cond_wait(&backings->changed, &backings->lock);
-            continue;
-        }
-        backings->queue = backing->queued;
-        backings->queued--;
-        pthread_mutex_unlock(&backings->lock);
-        int r =
-            store_clone_verify(backings->store, backing->id, &backing->clone, stopping, backings);
-        (void)close(backing->clone.fd);
-        pthread_mutex_lock(&backings->lock);
-        backing->damaged = r == -EIO;
-        backing->verifying = false;
-        tidy(backings, backing);
-    }
-    return NULL;
-}
-
-/* Takes the clone over. */
-static void verify_later(struct backings *backings, struct backing *backing,
-                         const struct store_clone *clone)
-{
-    if (!backings->running)
-        backings->running = pthread_create(&backings->verifier, NULL, verify, backings) == 0;
-    backing->clone = *clone;
-    backing->verifying = true;
-    struct backing **last = &backings->queue;
-    while (*last != NULL)
-        last = &(*last)->queued;
-    backing->queued = NULL;
-    *last = backing;
-    backings->queued++;
-    pthread_cond_broadcast(&backings->changed);
+    struct backing *backing = *find(backings, id);
+    backing->damaged = damaged;
+    backing->verifying = false;
+    tidy(backings, backing);
 }
 
 /* -------------------------------------------------------------------- clone -- */
@@ -216,7 +169,11 @@ static int add_clone(struct backings *backings, fuse_req_t req, struct backing *
         backings->count.made++;
         backings->count.now++;
         if (clone.fd >= 0)
-            verify_later(backings, backing, &clone);
+            backing->verifying = verifier_add(backings->verifier, backing->id, &clone);
+        if (clone.fd >= 0 && !backing->verifying) {
+            give_up(backings, req, backing);
+            made = 0;
+        }
     } else if (made == 0) {
         backings->count.refused++;
     }
@@ -248,7 +205,7 @@ static int open_large(struct backings *backings, fuse_req_t req, struct backing 
     int r = backing->backing_id;
     if (r > 0)
         backings->count.hits++;
-    else if (backings->queued < QUEUED_MOST)
+    else if (verifier_has_room(backings->verifier))
         r = add_clone(backings, req, backing);
     if (r > 0)
         open_passed(backings, backing, fi);
@@ -428,6 +385,11 @@ struct backings *backings_new(struct store *store, struct ways *ways,
     backings->wish = *wish;
     pthread_mutex_init(&backings->lock, NULL);
     pthread_cond_init(&backings->changed, NULL);
+    backings->verifier = verifier_new(store, note_verified, backings);
+    if (backings->verifier == NULL) {
+        backings_free(backings);
+        return NULL;
+    }
     return backings;
 }
 
@@ -436,15 +398,7 @@ void backings_free(struct backings *backings)
 {
     if (backings == NULL)
         return;
-    {
-        with_mutex(&backings->lock);
-        atomic_store(&backings->stop, true);
-        pthread_cond_broadcast(&backings->changed);
-    }
-    if (backings->running)
-        pthread_join(backings->verifier, NULL);
-    for (struct backing *left = backings->queue; left != NULL; left = left->queued)
-        (void)close(left->clone.fd);
+    verifier_free(backings->verifier);
     for (size_t i = 0; i < BUCKETS; i++) {
         while (backings->buckets[i] != NULL) {
             struct backing *backing = backings->buckets[i];

@@ -8,6 +8,7 @@ A step is a list that JSON can carry: the number of the process, the operation, 
 what it has open, and others for what it has mapped.
 """
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -23,7 +24,7 @@ import struct
 import time
 import traceback
 
-from harness import AT_FDCWD, LIBC, PR_SET_PDEATHSIG
+from harness import AT_FDCWD, LIBC, PR_SET_PDEATHSIG, RENAME_EXCHANGE
 
 HANG = 100  # seconds
 
@@ -218,11 +219,26 @@ class Agent:
     # --------------------------------------------------------------------------- names --
 
     def do_rename(self, old, new, flags):
-        if flags == 0:
-            os.rename(old[1], new[1], src_dir_fd=self.base(old), dst_dir_fd=self.base(new))
-        else:
-            call("renameat2", *self.at(old), *self.at(new), flags)
-        self.inform = [self.tell(new), self.tell(old)]
+        # Looked up before: what the paths are relative to may be among what moves.
+        with self.looked_up(old) as moved, self.looked_up(new, flags & RENAME_EXCHANGE) as other:
+            if flags == 0:
+                os.rename(old[1], new[1], src_dir_fd=self.base(old), dst_dir_fd=self.base(new))
+            else:
+                call("renameat2", *self.at(old), *self.at(new), flags)
+            self.inform = [None if descriptor is None else self.about(descriptor) for descriptor in (moved, other)]
+
+    @contextlib.contextmanager
+    def looked_up(self, path, wanted=True):
+        """A descriptor of what `path` leads to, which goes with it where it is moved; None if it leads nowhere."""
+        descriptor = None
+        if wanted and self.learn:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path[1], os.O_PATH | os.O_NOFOLLOW, dir_fd=self.base(path))
+        try:
+            yield descriptor
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def at(self, path):
         base = self.base(path)

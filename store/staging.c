@@ -2,73 +2,25 @@
 #include "staging.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
-#include <signal.h>
-#include <stdio.h>
 #include <sys/stat.h>
 
+#include "hosted.h"
 #include "staged.h"
-
-/* ---------------------------------------------------------------- host files -- */
-
-struct name {
-    char text[17]; /* 16 hex digits */
-};
-
-static struct name name_of(uint64_t id)
-{
-    struct name name;
-    snprintf(name.text, sizeof(name.text), "%016" PRIx64, id);
-    return name;
-}
-
-static int host_open(struct store *store, uint64_t id, int flags)
-{
-    if (store->staging_fd < 0)
-        return -ENOENT;
-    /* Reading must not move the access time that was set: it is the record's. */
-    int no_atime = (flags & O_ACCMODE) == O_RDONLY ? O_NOATIME : 0;
-    flags |= O_CLOEXEC | O_NOFOLLOW;
-    int fd = openat(store->staging_fd, name_of(id).text, flags | no_atime, 0600);
-    if (fd < 0 && errno == EPERM && no_atime != 0) /* a file of another user */
-        fd = openat(store->staging_fd, name_of(id).text, flags, 0600);
-    return fd < 0 ? -errno : fd;
-}
-
-static int host_stat(struct store *store, uint64_t id, struct stat *st)
-{
-    if (store->staging_fd < 0)
-        return -ENOENT;
-    return fstatat(store->staging_fd, name_of(id).text, st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-}
-
-static int host_write(int fd, const char *bytes, size_t size, off_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(fd, bytes + done, size - done, offset + (off_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        done += (size_t)n;
-    }
-    return 0;
-}
 
 /* ----------------------------------------------------- from memory to the host -- */
 
 /* With the lock held. */
 static int move_to_host(struct store *store, struct staged_file *file)
 {
-    cleanup_fd int fd = host_open(store, file->id, O_WRONLY | O_CREAT | O_TRUNC);
+    cleanup_fd int fd = hosted_open(store, file->id, O_WRONLY | O_CREAT | O_TRUNC);
     if (fd < 0)
         return fd;
     const struct timespec times[2] = {file->atime, file->mtime};
-    int r = host_write(fd, file->bytes, file->size, 0);
+    int r = hosted_write(fd, file->bytes, file->size, 0);
     if (r == 0 && futimens(fd, times) < 0)
         r = -errno;
     if (r < 0)
-        (void)unlinkat(store->staging_fd, name_of(file->id).text, 0);
+        (void)hosted_remove(store, file->id);
     else
         staged_remove(store->staged, file->id);
     return r;
@@ -89,17 +41,7 @@ static int to_host(struct store *store, uint64_t id, int flags)
     with_staged(store);
     struct staged_file *file = in_memory(store, id);
     int r = file == NULL ? 0 : move_to_host(store, file);
-    return r < 0 ? r : host_open(store, id, flags);
-}
-
-/* A file that was removed while somebody waited for it is no file of ours any more. */
-static int open_existing(struct store *store, uint64_t id)
-{
-    struct stat st;
-    cleanup_fd int fd = host_open(store, id, O_RDONLY);
-    if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_nlink == 0))
-        return -ENOENT;
-    return steal_fd(&fd);
+    return r < 0 ? r : hosted_open(store, id, flags);
 }
 
 int staging_open(struct store *store, uint64_t id, const struct timespec times[2])
@@ -107,32 +49,26 @@ int staging_open(struct store *store, uint64_t id, const struct timespec times[2
     with_staged(store);
     struct staged_file *file = in_memory(store, id);
     if (times == NULL)
-        return file != NULL ? -ENOENT : open_existing(store, id);
+        return file != NULL ? -ENOENT : hosted_open_existing(store, id);
     int r = file == NULL ? 0 : move_to_host(store, file);
     if (r < 0)
         return r;
-    cleanup_fd int fd = host_open(store, id, O_RDONLY | O_CREAT | O_EXCL);
+    cleanup_fd int fd = hosted_open(store, id, O_RDONLY | O_CREAT | O_EXCL);
     if (fd == -EEXIST)
-        return open_existing(store, id);
+        return hosted_open_existing(store, id);
     if (fd >= 0 && futimens(fd, times) < 0)
-        return -errno;
-    return steal_fd(&fd);
-}
-
-/* A lease on the host file; -EAGAIN: somebody has it open in a way that doesn't go with it. Until
- * it is closed, who opens it waits. */
-static int lease(struct store *store, uint64_t id, int kind)
-{
-    cleanup_fd int fd = host_open(store, id, O_RDONLY);
-    /* Who opens the file meanwhile has a signal sent to us; SIGIO would end us, SIGURG does not. */
-    if (fd >= 0 && (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, kind) < 0))
         return -errno;
     return steal_fd(&fd);
 }
 
 bool staging_is_open(struct store *store, uint64_t id, bool to_read)
 {
-    cleanup_fd int fd = lease(store, id, to_read ? F_WRLCK : F_RDLCK);
+    {
+        with_staged(store);
+        if (in_memory(store, id) != NULL)
+            return false; /* others get at host files only */
+    }
+    cleanup_fd int fd = hosted_lease(store, id, to_read ? F_WRLCK : F_RDLCK);
     return fd == -EAGAIN;
 }
 
@@ -146,12 +82,6 @@ int staging_settle(struct store *store)
     return r;
 }
 
-static bool is_on_host(struct store *store, uint64_t id)
-{
-    struct stat st;
-    return host_stat(store, id, &st) == 0;
-}
-
 /* ------------------------------------------------------------------- changing -- */
 
 /* 1: done in memory; 0: it isn't there, and doesn't fit. Lock held. */
@@ -159,7 +89,7 @@ static int resize_in_memory(struct store *store, uint64_t id, uint64_t size, boo
                             struct staged_file **out)
 {
     struct staged_file *file = in_memory(store, id);
-    if (file == NULL && (size > STAGED_FILE_MOST || is_on_host(store, id)))
+    if (file == NULL && (size > STAGED_FILE_MOST || hosted_exists(store, id)))
         return 0;
     if (file == NULL)
         file = staged_add(store->staged, id);
@@ -190,7 +120,7 @@ int staging_write(struct store *store, uint64_t id, const void *bytes, size_t si
     if (r != 0)
         return r < 0 ? r : 0;
     cleanup_fd int fd = to_host(store, id, O_WRONLY | O_CREAT);
-    return fd < 0 ? fd : host_write(fd, bytes, size, offset);
+    return fd < 0 ? fd : hosted_write(fd, bytes, size, offset);
 }
 
 static int truncate_in_memory(struct store *store, uint64_t id, uint64_t size)
@@ -237,7 +167,7 @@ int staging_times(struct store *store, uint64_t id, const struct timespec times[
         clock_gettime(CLOCK_REALTIME, &file->ctime);
         return 0;
     }
-    cleanup_fd int fd = host_open(store, id, O_RDONLY);
+    cleanup_fd int fd = hosted_open(store, id, O_RDONLY);
     if (fd < 0)
         return fd;
     return futimens(fd, times) < 0 ? -errno : 0;
@@ -246,21 +176,22 @@ int staging_times(struct store *store, uint64_t id, const struct timespec times[
 int staging_remove(struct store *store, uint64_t id)
 {
     with_staged(store);
-    if (in_memory(store, id) != NULL)
-        staged_remove(store->staged, id);
-    else if (unlinkat(store->staging_fd, name_of(id).text, 0) < 0 && errno != ENOENT)
-        return -errno;
+    if (in_memory(store, id) == NULL)
+        return hosted_remove(store, id);
+    staged_remove(store->staged, id);
     return 0;
 }
 
 void staging_remove_idle(struct store *store, uint64_t id)
 {
     with_staged(store);
-    cleanup_fd int fd = lease(store, id, F_WRLCK);
-    if (in_memory(store, id) != NULL)
+    if (in_memory(store, id) != NULL) {
         staged_remove(store->staged, id);
-    else if (fd != -EAGAIN)
-        (void)unlinkat(store->staging_fd, name_of(id).text, 0);
+        return;
+    }
+    cleanup_fd int fd = hosted_lease(store, id, F_WRLCK);
+    if (fd >= 0)
+        (void)hosted_remove(store, id);
 }
 
 void staging_drop(struct store *store, uint64_t id)
@@ -273,7 +204,7 @@ void staging_drop(struct store *store, uint64_t id)
 bool staging_is_hosted(struct store *store, uint64_t id)
 {
     with_staged(store);
-    return in_memory(store, id) == NULL && is_on_host(store, id);
+    return in_memory(store, id) == NULL && hosted_exists(store, id);
 }
 
 /* 1: there is a host file, and its bytes are durable. */
@@ -324,7 +255,7 @@ ssize_t staging_read(struct store *store, uint64_t id, void *buffer, size_t size
     ssize_t n;
     if (read_from_memory(store, id, buffer, size, offset, &n) == 1)
         return n;
-    cleanup_fd int fd = host_open(store, id, O_RDONLY);
+    cleanup_fd int fd = hosted_open(store, id, O_RDONLY);
     return fd < 0 ? fd : pread_fully(fd, buffer, size, offset);
 }
 
@@ -346,7 +277,7 @@ int staging_attr(struct store *store, struct store_attr *attr)
             .st_mtim = file->mtime,
             .st_ctim = file->ctime,
         };
-    int r = file != NULL ? 0 : host_stat(store, attr->id, &st);
+    int r = file != NULL ? 0 : hosted_stat(store, attr->id, &st);
     if (r < 0)
         return r;
     attr->size = (uint64_t)st.st_size;
@@ -373,7 +304,7 @@ int staging_payload(struct store *store, uint64_t id, struct payload *payload)
         return 0;
     }
     struct stat st;
-    int fd = host_open(store, id, O_RDONLY);
+    int fd = hosted_open(store, id, O_RDONLY);
     if (fd < 0)
         return fd;
     payload->fd = fd;
@@ -389,41 +320,7 @@ void staging_payload_done(struct payload *payload)
     free((void *)payload->bytes);
 }
 
-/* Ids, as they are found. */
-struct list {
-    uint64_t *ids;
-    size_t count, room;
-};
-
-static void cleanup_list_p(struct list *list)
-{
-    free(list->ids);
-}
-
-static int list_hosted(struct store *store, struct list *list)
-{
-    cleanup_fd int fd = openat(store->staging_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    cleanup_dir DIR *dir = fdopendir(fd);
-    if (dir == NULL)
-        return -errno;
-    fd = -1;
-
-    int r = 0;
-    for (struct dirent *entry; r == 0 && (entry = readdir(dir)) != NULL;) {
-        char *end;
-        uint64_t id = strtoull(entry->d_name, &end, 16);
-        if (end != entry->d_name + 16 || *end != '\0')
-            continue; /* not one of ours: leave it alone */
-        r = make_room(&list->ids, &list->room, list->count, sizeof(*list->ids));
-        if (r == 0)
-            list->ids[list->count++] = id;
-    }
-    return r;
-}
-
-static int list_in_memory(struct store *store, struct list *list)
+static int list_in_memory(struct store *store, struct hosted_ids *list)
 {
     with_staged(store);
     list->room = store->staged == NULL ? 0 : staged_list(store->staged, NULL, 0);
@@ -437,10 +334,10 @@ static int list_in_memory(struct store *store, struct list *list)
 int staging_list(struct store *store, uint64_t **ids, size_t *count)
 {
     /* In this order: what is moved to the host meanwhile is listed twice rather than not. */
-    cleanup(cleanup_list_p) struct list list = {0};
+    cleanup(hosted_ids_free) struct hosted_ids list = {0};
     int r = list_in_memory(store, &list);
     if (r == 0)
-        r = list_hosted(store, &list);
+        r = hosted_list(store, &list);
     if (r < 0)
         return r;
     *ids = steal_pointer(&list.ids);

@@ -163,7 +163,8 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
     int r = do_rename(mount, parent, name, new_parent, new_name, flags);
     if (r == 0) {
         reply_directory_changed(mount, parent);
-        reply_directory_changed(mount, new_parent);
+        if (new_parent != parent)
+            reply_directory_changed(mount, new_parent);
     }
     reply_result(req, r);
 }

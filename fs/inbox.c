@@ -114,20 +114,11 @@ static int take_again(void *arg, int unit)
     return r < 0 ? r : 1;
 }
 
-static int drop(void *arg, int unit)
-{
-    struct inbox *inbox = arg;
-    int r = taken_drop(&inbox->work.taken, &inbox->work.group, (unsigned)unit - 1);
-    if (r == 0)
-        atomic_fetch_sub(&inbox->work.units, 1);
-    return r;
-}
-
 /* A new group of what has arrived: how many. */
 static int take_arrivals(struct inbox *inbox)
 {
     inbox->work.group = (struct taken_group){.fd = -1};
-    const struct arrivals_taker taker = {take, take_again, drop, inbox};
+    const struct arrivals_taker taker = {take, take_again, inbox};
     int r = arrivals_next(inbox->arrivals, UNITS_MOST, &taker);
     if (inbox->work.group.fd >= 0)
         taken_end(&inbox->work.taken, &inbox->work.group);

@@ -84,7 +84,8 @@ static int listen(struct arrivals *arrivals)
 /*
  * The name may have got something else meanwhile, which has arrived later than others that we were
  * told of since: it is held until its turn comes with them. The kernel tells of a renaming before
- * anybody can rename what is there, so when we have it, we know.
+ * anybody can rename what is there, so when we have it, we know. If there is something by that name
+ * when the turn comes, that has arrived later, and what was held has the right place already.
  *
  * 1: taken; 0: not, or not yet.
  */
@@ -94,9 +95,7 @@ static int take_told(struct arrivals *arrivals, const char *name, int held,
     int unit = taker->take(taker->arg, name);
     if (unit == 0 && held > 0)
         return taker->again(taker->arg, held);
-    int r = unit > 0 && held > 0 ? taker->drop(taker->arg, held) : 0;
-    if (unit > 0 && r == 0)
-        r = listen(arrivals);
+    int r = unit > 0 ? listen(arrivals) : 0;
     if (unit <= 0 || r < 0)
         return unit < 0 ? unit : r;
     if (!told_has(arrivals->told, name))

@@ -39,8 +39,6 @@ struct arrivals_taker {
     int (*take)(void *arg, const char *path);
     /* Make a unit the last one: 1. */
     int (*again)(void *arg, int unit);
-    /* A newer one has come for the same path: it is not to be published. 0. */
-    int (*drop)(void *arg, int unit);
     void *arg;
 };
 

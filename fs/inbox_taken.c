@@ -16,7 +16,6 @@
 
 #define TAKEN_NAME ".taken"
 #define STAGED_SUFFIX ".staged"
-#define DROPPED_NAME "dropped" /* beside the groups */
 #define TAG_DIGITS 16
 
 struct taken_name taken_group_name(uint64_t sequence)
@@ -110,7 +109,7 @@ static int open_tag(struct taken *taken, int all, struct tags *tags)
         return r;
     taken->staging = tags->staging;
     taken->fd = host_own_directory(all, host_name(tags->tag, false).text, 0700);
-    return taken->fd < 0 ? taken->fd : host_remove_tree(taken->fd, DROPPED_NAME);
+    return taken->fd < 0 ? taken->fd : 0;
 }
 
 int taken_open(struct taken *taken, struct store *store, int inbox, char why[STORE_WHY_MAX])
@@ -267,14 +266,6 @@ int taken_again(struct taken_group *group, unsigned unit)
         return -errno;
     group->units++;
     return 0;
-}
-
-/* First it is moved out of the group: half removed, it must not be published. */
-int taken_drop(struct taken *taken, struct taken_group *group, unsigned unit)
-{
-    if (renameat(group->fd, taken_unit_name(unit).text, taken->fd, DROPPED_NAME) < 0)
-        return -errno;
-    return host_remove_tree(taken->fd, DROPPED_NAME);
 }
 
 int taken_split(struct taken *taken, struct taken_group *group)

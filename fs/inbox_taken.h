@@ -3,7 +3,6 @@
  * inbox_taken.h: what was taken out of an inbox and is on its way into the store.
  *
  *   DIR/.taken/TAG                  of one store: it has a directory .inbox-TAG in its staging
- *       /dropped                    what is being removed
  *       /SEQUENCE                   a group of units, a number of 16 hex digits
  *       /SEQUENCE.staged            the same, when its copy is complete in the store
  *           /UNIT                   8 hex digits, in order of arrival
@@ -70,8 +69,6 @@ int taken_add(struct taken *taken, struct taken_group *group, const char *path);
 
 /* Make a unit the last one. */
 int taken_again(struct taken_group *group, unsigned unit);
-/* Remove a unit: it won't be published. */
-int taken_drop(struct taken *taken, struct taken_group *group, unsigned unit);
 
 /* Make a group of each of its units, in the same order, unless it has only one. */
 int taken_split(struct taken *taken, struct taken_group *group);

@@ -271,11 +271,9 @@ int store_clone_verify(struct store *store, uint64_t id, const struct store_clon
     if (r < 0)
         return r;
     r = compare_together(&all);
+    if (r == 0 || r == -EIO)
+        verified_judge(store->verified, all.record.link, r == 0 ? VERDICT_SOUND : VERDICT_DAMAGED);
     if (r == -EIO && all.what != NULL)
         r = verify_report(store, id, all.place, all.what); /* -ENOENT: others have its pages now */
-    if (r == 0)
-        verified_judge(store->verified, all.record.link, VERDICT_SOUND);
-    else if (r == -EIO)
-        verified_judge(store->verified, all.record.link, VERDICT_DAMAGED);
     return r;
 }

@@ -330,6 +330,14 @@ class Cloned:
         with self.mounted() as mount:
             self.assertEqual(read_file(mount / "a"), bytes_)
 
+    @staticmethod
+    def is_refused(path):
+        try:
+            read_file(path)
+        except OSError as error:
+            return error.errno == errno.EIO
+        return False
+
     def test_damage_is_found(self):
         """Before the first open of a record that is quickly read, behind it of a larger one."""
         small, large = content(AT_OPEN), content(AT_OPEN + 1)
@@ -343,6 +351,7 @@ class Cloned:
             with open(mount / "large", "rb") as file:
                 self.assertEqual(file.read(MIB), large[:MIB])
                 wait_for(lambda: mount.stats()["lmdbfs_store_damages_total"] == 2, what="the damage is found")
+                wait_for(lambda: self.is_refused(mount / "large"), what="nobody opens it any more")
             for name in ("small", "large"):
                 for _ in range(3):
                     with self.assert_errno(errno.EIO):

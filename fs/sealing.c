@@ -10,6 +10,7 @@ static int seal(struct mount *mount, uint64_t id)
 
 int sealing_now(struct mount *mount, uint64_t id)
 {
+    store_pace(mount->store, id);
     int r = seal(mount, id);
     /* The write bits are gone. Told before we answer, so that nobody sees them afterwards. */
     if (r == 0)

@@ -11,7 +11,8 @@
 #include "mount.h"
 
 /* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody writes it, who will
- * have it sealed when he closes it. The kernel knows of it when this returns. */
+ * have it sealed when he closes it. The kernel knows of it when this returns. Waits
+ * while much is to be committed, see store_pace(). */
 int sealing_now(struct mount *mount, uint64_t id);
 
 /* Before a tree leaves staging: see store_settle_staged(). */

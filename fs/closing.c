@@ -177,6 +177,14 @@ int closing_seal(struct closing *closing, uint64_t id)
     return r;
 }
 
+bool closing_is_written(struct closing *closing, uint64_t id)
+{
+    int r = companion_lease(closing->mount->companion, id);
+    if (r == 0)
+        companion_unlease(closing->mount->companion, id);
+    return r == -EBUSY;
+}
+
 /* True: it is in use, try again. */
 static bool try_seal(struct closing *closing, uint64_t id)
 {

@@ -13,6 +13,7 @@
 #ifndef FS_CLOSING_H
 #define FS_CLOSING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct closing;
@@ -34,6 +35,9 @@ void closing_written(struct closing *closing, uint64_t id);
 /* Somebody has tried to write a published file. That was refused, but his bytes are in the
  * kernel's cache, for all to see: have them dropped. */
 void closing_heal(struct closing *closing, uint64_t id);
+
+/* Whether somebody has it open, or mapped, so that he could write it. */
+bool closing_is_written(struct closing *closing, uint64_t id);
 
 /* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody has it open for
  * writing, or if too many do this at a time: then it is sealed later. -ENODEV: the kernel can't be

@@ -20,6 +20,7 @@ void ops_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
     struct mount *mount = request_begin(req, METRICS_getattr);
     struct store_attr attr;
+    privileges_look(&mount->privileges, mount->store, id);
     int r = node_getattr(mount, id, &attr);
     if (r < 0)
         reply_result(req, r);
@@ -39,6 +40,7 @@ void ops_statx(fuse_req_t req, fuse_ino_t id, int flags, int mask, struct fuse_f
 {
     struct mount *mount = request_begin(req, METRICS_statx);
     struct store_attr attr;
+    privileges_look(&mount->privileges, mount->store, id);
     int r = node_getattr(mount, id, &attr);
     if (r < 0) {
         reply_result(req, r);

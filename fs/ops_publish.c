@@ -75,7 +75,10 @@ static int before_move(struct mount *mount, uint64_t from, const char *name, uin
         return r;
     if (!attr.held)
         return seal(mount, attr.id);
-    *later = (struct later){attr.id, attr.open};
+    int open = brought_in ? sealing_leaves(mount, attr.id) : 1;
+    if (open < 0)
+        return open;
+    *later = (struct later){attr.id, open == 1};
     return 0;
 }
 

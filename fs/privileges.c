@@ -40,18 +40,37 @@ int privileges_given(struct privileges *privileges, const struct store_attr *att
     return 0;
 }
 
-bool privileges_abused(struct privileges *privileges, struct store *store, uint64_t id)
+/* With the lock held. */
+static bool is_written(struct store *store, const struct privileged *file)
 {
     struct store_attr attr;
+    return store_getattr(store, file->id, &attr) < 0 || attr.mtime.tv_sec != file->mtime.tv_sec ||
+           attr.mtime.tv_nsec != file->mtime.tv_nsec;
+}
+
+bool privileges_abused(struct privileges *privileges, struct store *store, uint64_t id)
+{
     with_mutex(&privileges->lock);
     struct privileged **at = find(privileges, id), *file = *at;
     if (file == NULL)
         return false;
-    bool written = store_getattr(store, id, &attr) < 0 || attr.mtime.tv_sec != file->mtime.tv_sec ||
-                   attr.mtime.tv_nsec != file->mtime.tv_nsec;
+    bool written = is_written(store, file);
     *at = file->next;
     free(file);
     return written;
+}
+
+void privileges_look(struct privileges *privileges, struct store *store, uint64_t id)
+{
+    {
+        with_mutex(&privileges->lock);
+        struct privileged **at = find(privileges, id), *file = *at;
+        if (file == NULL || !is_written(store, file))
+            return;
+        *at = file->next;
+        free(file);
+    }
+    (void)privileges_take(store, id);
 }
 
 int privileges_take(struct store *store, uint64_t id)

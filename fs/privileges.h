@@ -6,8 +6,8 @@
  * see these writes. A file that has such bits when it is opened is written through us; here are
  * those that get them meanwhile: they lose them if the file was written afterwards, which its time
  * of modification tells. That is looked at when a writer closes it, and before its attributes are
- * changed. Root's writes leave them: so of files that root alone has opened for writing nothing is
- * noted; of others, root's take them, too.
+ * told or changed. Root's writes leave them: so of files that root alone has opened for writing
+ * nothing is noted; of others, root's take them, too.
  *
  * Any thread may call.
  */
@@ -40,6 +40,9 @@ int privileges_given(struct privileges *privileges, const struct store_attr *att
 
 /* True if the file was written since: then they have to go. It isn't watched any more. */
 bool privileges_abused(struct privileges *privileges, struct store *store, uint64_t id);
+
+/* Before its attributes are told: take them away if it was written since, else go on watching. */
+void privileges_look(struct privileges *privileges, struct store *store, uint64_t id);
 
 /* Take them away: 1 if there were some. */
 int privileges_take(struct store *store, uint64_t id);

@@ -10,6 +10,7 @@ static int seal(struct mount *mount, uint64_t id)
 
 int sealing_now(struct mount *mount, uint64_t id)
 {
+    store_pace(mount->store, id);
     int r = seal(mount, id);
     /* The write bits are gone. Told before we answer, so that nobody sees them afterwards. */
     if (r == 0)
@@ -25,6 +26,13 @@ static int seal_one(void *arg, uint64_t id)
 int sealing_staged(struct mount *mount)
 {
     return store_settle_staged(mount->store, seal_one, mount);
+}
+
+int sealing_leaves(struct mount *mount, uint64_t id)
+{
+    bool written = mount->closing != NULL && closing_is_written(mount->closing, id);
+    int r = written ? store_unseal(mount->store, id) : 0;
+    return r < 0 ? r : written;
 }
 
 void sealing_released(struct mount *mount, uint64_t id)

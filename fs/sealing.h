@@ -11,11 +11,16 @@
 #include "mount.h"
 
 /* Seal the file now: 0, also if it was sealed before; -EBUSY while somebody writes it, who will
- * have it sealed when he closes it. The kernel knows of it when this returns. */
+ * have it sealed when he closes it. The kernel knows of it when this returns. Waits
+ * while much is to be committed, see store_pace(). */
 int sealing_now(struct mount *mount, uint64_t id);
 
 /* Before a tree leaves staging: see store_settle_staged(). */
 int sealing_staged(struct mount *mount);
+
+/* A file that is held and sealed is about to leave staging: if somebody can write it, it is opened
+ * again, and will be sealed when he closes it: 1; else 0. */
+int sealing_leaves(struct mount *mount, uint64_t id);
 
 /* A file is not held any more, and not sealed: it shall be when nobody writes it. */
 void sealing_released(struct mount *mount, uint64_t id);

@@ -294,6 +294,19 @@ static bool is_cleared(const struct layer_change *change)
     return !change->removed && *(const uint8_t *)change->value.mv_data == LAYOUT_ORPHAN_CONTENT;
 }
 
+/* They were replaced or removed meanwhile, so reap() has passed them over. */
+static void reap_replaced(struct commit *commit)
+{
+    for (size_t i = 0; i < commit->count; i++) {
+        cleanup_view struct view view = {0};
+        uint64_t id = commit->files[i].id;
+        if (commit->files[i].removed)
+            continue;
+        if (view_open(commit->store, &view) == 0 && orphan_get(commit->store, &view, id) > 0)
+            keeper_reap(commit->store->keeper, id);
+    }
+}
+
 static void remove_bytes(struct store *store, uint64_t id)
 {
     int r = staging_remove(store, id);
@@ -319,6 +332,7 @@ void commit_clean(struct commit *commit, const struct layer *layer)
          change = layer_next(change))
         if (is_cleared(change))
             keeper_reap(store->keeper, id_of(change));
+    reap_replaced(commit);
     (void)store_room_keep(store); /* which is less by now */
 }
 

@@ -10,6 +10,10 @@
 /* After a commit that failed: until the next try, milliseconds. */
 #define RETRY_MS 1000
 
+/* Who waits in pending_pace(): beyond this others go on, so that not all who serve requests wait.
+ */
+#define PACED_MOST 16
+
 struct pending {
     struct store *store;
     struct pending_limits limits;
@@ -25,10 +29,12 @@ struct pending {
     pthread_mutex_t alone;  /* who excludes the others */
     pthread_mutex_t lock;   /* guards the rest */
     pthread_cond_t work;    /* for the thread */
-    pthread_cond_t ended;   /* a commit has: for who waits for room */
+    pthread_cond_t ended;   /* a commit has, or has begun: for who waits for room */
     struct waiters waiters; /* for their changes */
     uint64_t changes, committed;
     uint64_t wanted;   /* up to this change somebody waits */
+    uint64_t taken;    /* of store->promised: what the commit under way brings in */
+    unsigned paced;    /* who waits in pending_pace() */
     int64_t due;       /* of the oldest pending change; of monotonic_ms() */
     unsigned failures; /* commits that failed */
     int error;         /* of the last one, if it did */
@@ -147,6 +153,29 @@ int pending_change(struct pending *pending, writer_fn *change, void *arg, bool s
     return number == 0 ? r : wait_for_commit(pending, number);
 }
 
+/* With the lock held: there is a next commit, and it will bring in so many bytes. While a very
+ * large file is brought in, which takes minutes, they may be more. */
+static bool is_behind(const struct pending *pending, uint64_t most)
+{
+    uint64_t promised = atomic_load(&pending->store->promised), half = pending->taken / 2;
+    return pending->changes > pending->committed &&
+           promised >= pending->taken + (half > most ? half : most);
+}
+
+void pending_pace(struct pending *pending, uint64_t most)
+{
+    with_mutex(&pending->lock);
+    if (pending->paced == PACED_MOST)
+        return;
+    pending->paced++;
+    while (pending->error == 0 && is_behind(pending, most)) {
+        pending->wanted = pending->changes;
+        pthread_cond_signal(&pending->work);
+        pthread_cond_wait(&pending->ended, &pending->lock);
+    }
+    pending->paced--;
+}
+
 static uint64_t changes_so_far(struct pending *pending)
 {
     with_mutex(&pending->lock);
@@ -217,6 +246,8 @@ static int freeze(struct pending *pending, uint64_t *upto)
     pthread_mutex_lock(&pending->lock);
     *upto = pending->changes;
     pending->due = monotonic_ms() + pending->limits.wait_ms;
+    pending->taken = atomic_load(&pending->store->promised);
+    pthread_cond_broadcast(&pending->ended); /* what comes now is for the next one */
     pthread_mutex_unlock(&pending->lock);
     return 0;
 }
@@ -276,6 +307,7 @@ static void complain(struct pending *pending, int error)
 static void note_end(struct pending *pending, int r, uint64_t upto)
 {
     int before = pending->error;
+    pending->taken = 0;
     pending->error = r == 0 || r == -ENOSPC || r == -ENOMEM || r == -EDQUOT ? r : -EROFS;
     if (r == 0) {
         pending->committed = upto;

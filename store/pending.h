@@ -55,6 +55,11 @@ void pending_hurry(struct pending *pending);
  * staging area is free. The error of the commit. */
 int pending_sync(struct pending *pending);
 
+/* Wait as long as the sealed files that the next commit will bring in have `most` bytes or more,
+ * and half as many as those that are being brought in; not if a commit has failed, or if many wait
+ * already. */
+void pending_pace(struct pending *pending, uint64_t most);
+
 /* Run something while nothing is pending and no change is made: for who changes the tables in
  * transactions of his own. */
 int pending_exclude(struct pending *pending, int (*run)(void *arg), void *arg);

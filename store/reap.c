@@ -77,8 +77,6 @@ struct batch {
     size_t count;
 
     /* Out: */
-    size_t done;                   /* this many of them are settled */
-    bool frozen;                   /* the next one is just being committed */
     uint64_t contents[REAP_BATCH]; /* those of them that are no records */
     size_t content_count;
 };
@@ -106,9 +104,8 @@ static int remove_orphan(struct batch *batch, struct view *view, uint64_t id)
     int r = record_get(store, view, id, &record, NULL);
     if (r < 0)
         return r;
-    batch->frozen = is_being_committed(store, id, &record);
-    if (batch->frozen)
-        return 1;
+    if (is_being_committed(store, id, &record))
+        return 0; /* its turn comes again when it is: commit_clean() */
     if (record.flags & RECORD_FINAL)
         atomic_fetch_sub(&store->promised, content_cost(store, record.size));
     return remove_record(store, view, id, &record);
@@ -119,13 +116,9 @@ static int remove_batch(struct view *view, void *arg)
     struct batch *batch = arg;
     int r = 0;
     batch->content_count = 0;
-    batch->frozen = false;
-    for (batch->done = 0; batch->done < batch->count; batch->done++) {
-        r = remove_orphan(batch, view, batch->ids[batch->done]);
-        if (r != 0)
-            break;
-    }
-    return r < 0 ? r : 0;
+    for (size_t i = 0; i < batch->count && r == 0; i++)
+        r = remove_orphan(batch, view, batch->ids[i]);
+    return r;
 }
 
 /* Those in memory; host files go with the commit. */
@@ -148,15 +141,13 @@ int reap(struct store *store, const uint64_t *ids, size_t count)
         struct batch batch = {.store = store, .ids = ids, .count = some};
         int r = store_change(store, remove_batch, &batch);
         if (r == 0)
-            drop_bytes(store, ids, batch.done);
-        if (r == 0 && batch.frozen)
-            r = store_sync(store);
+            drop_bytes(store, ids, some);
         if (r == 0)
             r = clear_contents(store, batch.contents, batch.content_count);
         if (r < 0)
             return r;
-        ids += batch.done;
-        count -= batch.done;
+        ids += some;
+        count -= some;
     }
     return 0;
 }

@@ -5,7 +5,8 @@
 
 #include "private.h"
 
-/* Remove those of the ids that are orphans and under no lease. */
+/* Remove those of the ids that are orphans and under no lease. A file that is just being committed
+ * is left to the end of that commit, which may take long. */
 int reap(struct store *store, const uint64_t *ids, size_t count);
 
 /* The last name of `id` may just have gone: have it removed unless somebody holds it. */

@@ -121,7 +121,7 @@ int store_room_promised(struct store *store, uint64_t bytes)
 #define PLENTY ((uint64_t)256 << 20)
 
 /* What they may take of the reserve in the moments when it is let go to be used; bytes. */
-#define EATEN ((uint64_t)32 << 20)
+#define EATEN ((uint64_t)64 << 20)
 
 bool store_has_plenty(struct store *store)
 {

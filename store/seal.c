@@ -5,11 +5,18 @@
 #include <sys/stat.h>
 
 #include "keeper.h"
+#include "pending.h"
 #include "record.h"
+#include "staged.h"
 #include "staging.h"
 #include "unseal.h"
 
 #define BUCKETS 256
+
+/* How much of large files may wait for the next commit: this part of data.mdb, and at least so many
+ * bytes. */
+#define PACE_PART 10
+#define PACE_LEAST ((uint64_t)64 << 20)
 
 struct file {
     uint64_t id;
@@ -268,6 +275,22 @@ void seal_finish(struct store *store, uint64_t id)
         seal_tell(store, id);
         store_hurry(store);
     }
+}
+
+/* What is replaced is there until its successor is committed, so data.mdb grows by about two
+ * commits. */
+static uint64_t pace(struct store *store)
+{
+    struct stat st;
+    uint64_t part = fstat(env_fd(store->env), &st) == 0 ? (uint64_t)st.st_size / PACE_PART : 0;
+    return part > PACE_LEAST ? part : PACE_LEAST;
+}
+
+void store_pace(struct store *store, uint64_t id)
+{
+    struct store_attr attr = {.id = id};
+    if (!store->read_only && staging_attr(store, &attr) == 0 && attr.size > STAGED_FILE_MOST)
+        pending_pace(store->pending, pace(store));
 }
 
 static int seal_now(struct store *store, uint64_t id, bool idle)

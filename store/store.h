@@ -386,6 +386,15 @@ void store_writer_close(struct store *store, uint64_t id);
  * store_hurry(). */
 int store_seal(struct store *store, uint64_t id);
 
+/* For who seals a large file and can wait: as long as many bytes of such files are to be committed,
+ * a part of what the store has. Else whoever replaces large files faster than the disk takes them
+ * would have any number of versions kept at once. */
+void store_pace(struct store *store, uint64_t id);
+
+/* Bring back what a held file contains, because somebody who was not declared can write it: 0 also
+ * if it is open. -EPERM: it is sealed for good. */
+int store_unseal(struct store *store, uint64_t id);
+
 /* How somebody else, who knows of writers that were not declared, does what store_seal() does. */
 typedef int store_seal_fn(void *arg, uint64_t id);
 

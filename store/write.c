@@ -211,3 +211,13 @@ int store_fsync(struct store *store, uint64_t id, bool data_only)
     int r = staging_sync(store, id, data_only);
     return r < 0 ? r : store_sync(store);
 }
+
+int store_unseal(struct store *store, uint64_t id)
+{
+    int r = store_writer_open(store, id);
+    if (r < 0)
+        return r;
+    r = unseal(store, id, UINT64_MAX);
+    writers_leave(store, id);
+    return r;
+}

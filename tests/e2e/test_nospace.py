@@ -158,7 +158,7 @@ class FullDisk(SmallDisk):
             self.assert_all_there(mount.path, contents)
             for name in list(contents)[:20]:
                 os.unlink(mount / name)
-            publish(mount / "new", b"x" * 100_000)
+            wait_for(lambda: self.removed(None, lambda _: publish(mount / "new", b"x" * 100_000)), what="room")
         self.assert_clean()
 
     def test_import(self):

@@ -4,6 +4,7 @@
 
 #include "store/keeper.h"
 #include "store/orphan.h"
+#include "store/pending.h"
 #include "store/reap.h"
 
 static void table_keeps_id_and_reason(void **state)
@@ -135,6 +136,64 @@ static void replaced_record_stays_for_its_lease(void **state)
     assert_true(holds(store, next, new, 200001));
     free(old);
     free(new);
+}
+
+static void *sync_store(void *arg)
+{
+    must(store_sync(arg) == 0);
+    return NULL;
+}
+
+struct look {
+    struct store *store;
+    uint64_t id;
+    bool frozen; /* out */
+};
+
+static int look_whether_frozen(struct view *view, void *arg)
+{
+    (void)view;
+    struct look *look = arg;
+    uint64_t big = htobe64(look->id);
+    MDB_val k = {sizeof(big), &big};
+    look->frozen = pending_is_frozen(look->store->pending, look->store->tables.records, &k);
+    return 0;
+}
+
+static bool is_being_committed(void *arg)
+{
+    struct look *look = arg;
+    must(store_change(look->store, look_whether_frozen, look) == 0);
+    return look->frozen;
+}
+
+static bool look_is_gone(void *arg)
+{
+    struct look *look = arg;
+    return is_gone(look->store, look->id);
+}
+
+static void one_that_is_being_committed_keeps_no_other_waiting(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    char *bytes = random_bytes(8, 300000);
+    struct view *view = begin_change(store); /* commits don't end now */
+    struct look first = {store, write_file(store, STORE_ROOT_ID, "a", bytes, 300000), false};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, sync_store, store), 0);
+    assert_true(wait_for(is_being_committed, &first));
+    assert_int_equal(store_unlink(store, STORE_ROOT_ID, "a"), 0);
+    struct look other = {store, write_file(store, STORE_ROOT_ID, "b", bytes, 300000), false};
+    assert_int_equal(store_unlink(store, STORE_ROOT_ID, "b"), 0);
+    assert_true(wait_for(look_is_gone, &other));
+    assert_true(holds(store, first.id, bytes, 300000));
+
+    abort_change(view);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(wait_for(no_orphans, store));
+    assert_true(is_gone(store, first.id));
+    assert_int_equal(extents(store), 0);
+    free(bytes);
 }
 
 static void removed_directory_stays_for_its_lease(void **state)
@@ -313,6 +372,7 @@ int main(void)
         test_with_store(record_without_lease_goes_with_its_last_name),
         test_with_store(record_under_lease_stays_until_the_last_drop),
         test_with_store(replaced_record_stays_for_its_lease),
+        test_with_store(one_that_is_being_committed_keeps_no_other_waiting),
         test_with_store(removed_directory_stays_for_its_lease),
         test_with_store(unsealed_orphan_takes_its_host_file_along),
         test_with_store(large_orphan_goes_in_several_transactions),

@@ -272,6 +272,40 @@ static void sealing_hurries_with_sync(void **state)
 
 #define TOGETHER 8
 
+/* A file of zeros that is not sealed yet. */
+static uint64_t make_large(struct store *store, const char *name)
+{
+    uint64_t id = write_unsealed(store, ROOT, name, "", 0);
+    struct store_attr attr = {.size = 40 << 20};
+    must(store_setattr(store, id, STORE_SET_SIZE, &attr, &attr) == 0);
+    return id;
+}
+
+static bool is_first_committed(void *arg)
+{
+    return is_committed(arg, "first");
+}
+
+static void much_that_is_sealed_is_committed_before_there_is_more(void **state)
+{
+    struct store *store = ((struct fixture *)*state)->store;
+    uint64_t before = commits(store);
+    uint64_t first = make_large(store, "first"), second = make_large(store, "second");
+    store_pace(store, first);
+    assert_int_equal(store_seal(store, first), 0);
+    store_pace(store, second);
+    assert_int_equal(store_seal(store, second), 0);
+    store_pace(store, write_unsealed(store, ROOT, "small", "x", 1));
+    assert_int_equal(commits(store), before);
+
+    uint64_t third = make_large(store, "third");
+    store_pace(store, third);
+    assert_int_equal(store_seal(store, third), 0); /* it is not in that commit */
+    assert_true(wait_for(is_first_committed, store));
+    assert_true(attr_of(store, first).hashed);
+    assert_false(attr_of(store, third).hashed);
+}
+
 struct publisher {
     pthread_t thread;
     struct store *store;
@@ -324,6 +358,7 @@ int main(void)
         test(listing_has_what_is_visible),
         test(large_content_is_read_from_where_it_is),
         test(who_excludes_others_finds_nothing_pending),
+        test(much_that_is_sealed_is_committed_before_there_is_more),
         test(what_is_published_waits_with_sync),
         test(what_is_staged_does_not),
         test(moves_between_wait_with_sync),

@@ -13,6 +13,8 @@
 
 #define BUCKETS 256
 
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
 /* How much of large files may wait for the next commit: this part of data.mdb, and at least so many
  * bytes. */
 #define PACE_PART 10
@@ -210,7 +212,10 @@ static int look(struct sealing *sealing)
         return -EFBIG;
     sealing->size = attr.size;
     sealing->inside = attr.size <= store->inline_max;
-    int room = store_room(store, sealing->inside ? attr.size : content_cost(store, attr.size));
+    uint64_t cost = sealing->inside ? attr.size : content_cost(store, attr.size);
+    /* What is in memory was promised when it was written. */
+    bool promised = !staging_is_hosted(store, sealing->id);
+    int room = store_room(store, promised ? cost - MIN(cost, attr.size) : cost);
     if (room < 0 || !sealing->inside)
         return room;
     ssize_t n = attr.size == 0 ? 0 : staging_read(store, sealing->id, sealing->bytes, attr.size, 0);

@@ -93,7 +93,8 @@ class FullByOneWay(SmallDisk):
             wait_for(lambda path=self.mount / f"removed/{index}": self.removed(path), what="there is room to remove")
         wait_for(lambda: store_stat(self.store)["orphans"] == 0, what="no orphans")
         self.kept["again"] = versions.content("again", 2, 2_000_000)
-        publish(self.mount / "again", self.kept["again"])
+        wait_for(lambda: self.removed(self.mount / "again", lambda path: publish(path, self.kept["again"])),
+                 what="there is room again")
         for index in range(100):
             publish(self.mount / f"small{index}", b"%d" % index)
             os.mkdir(self.mount / f"directory{index}")

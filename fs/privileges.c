@@ -48,29 +48,28 @@ static bool is_written(struct store *store, const struct privileged *file)
            attr.mtime.tv_nsec != file->mtime.tv_nsec;
 }
 
-bool privileges_abused(struct privileges *privileges, struct store *store, uint64_t id)
+/* Whether it was written since. If so, it isn't watched any more; nor with `last` if not. */
+static bool look(struct privileges *privileges, struct store *store, uint64_t id, bool last)
 {
     with_mutex(&privileges->lock);
     struct privileged **at = find(privileges, id), *file = *at;
-    if (file == NULL)
-        return false;
-    bool written = is_written(store, file);
-    *at = file->next;
-    free(file);
+    bool written = file != NULL && is_written(store, file);
+    if (written || (last && file != NULL)) {
+        *at = file->next;
+        free(file);
+    }
     return written;
+}
+
+bool privileges_abused(struct privileges *privileges, struct store *store, uint64_t id)
+{
+    return look(privileges, store, id, true);
 }
 
 void privileges_look(struct privileges *privileges, struct store *store, uint64_t id)
 {
-    {
-        with_mutex(&privileges->lock);
-        struct privileged **at = find(privileges, id), *file = *at;
-        if (file == NULL || !is_written(store, file))
-            return;
-        *at = file->next;
-        free(file);
-    }
-    (void)privileges_take(store, id);
+    if (look(privileges, store, id, false))
+        (void)privileges_take(store, id);
 }
 
 int privileges_take(struct store *store, uint64_t id)

@@ -42,8 +42,6 @@
     0x80 /* Linux 6.14: leave in the page cache what was there, and nothing else */
 #endif
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-
 /* A clone that is being compared, by all threads that do it. */
 struct comparison {
     struct store *store;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "extent.h"
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-
 static struct layout_extent_key extent_key(uint64_t content, uint64_t offset)
 {
     return (struct layout_extent_key){htobe64(content), htobe64(offset)};

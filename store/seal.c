@@ -13,8 +13,6 @@
 
 #define BUCKETS 256
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-
 /* How much of large files may wait for the next commit: this part of data.mdb, and at least so many
  * bytes. */
 #define PACE_PART 10

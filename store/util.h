@@ -143,4 +143,6 @@ static inline int make_room(void *array, size_t *room, size_t count, size_t size
 
 #define array_length(array) (sizeof(array) / sizeof((array)[0]))
 
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
 #endif

@@ -9,8 +9,6 @@
 #include "naming.h"
 #include "record.h"
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-
 /* To find the name of a file all entries may have to be read, so not more often than this. */
 #define NAMES_MOST 32
 

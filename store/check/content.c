@@ -22,8 +22,6 @@
     0x80 /* Linux 6.14: leave in the page cache what was there, and nothing else */
 #endif
 
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-
 /* One content, on the way through it. */
 struct reading {
     struct check *check;
